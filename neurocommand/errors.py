@@ -1,0 +1,100 @@
+"""One exception family; the class says which exit code the command ends with (docs/design.md §6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NeurocommandError(Exception):
+    """An expected failure: a message for people, and what to do next.
+
+    Args:
+        message: what happened, and to what.
+        hint: the next step for the reader; empty when there is none.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """Something wrong at one place of a file; ``line`` counts from 1, 0 means the file as a whole."""
+
+    line: int
+    where: str
+    message: str
+    warning: bool = False
+
+    def text(self, filename: str) -> str:
+        """Return the fault as one line: ``apps.json:112: fsl 6.0.3: …``."""
+        place = f"{filename}:{self.line}" if self.line else filename
+        level = "warning: " if self.warning else ""
+        return f"{place}: {level}{self.where}: {self.message}" if self.where else f"{place}: {level}{self.message}"
+
+
+class FaultsError(NeurocommandError):
+    """A file with faults; carries them all."""
+
+    def __init__(self, filename: str, faults: tuple[Fault, ...]) -> None:
+        self.filename = filename
+        self.faults = tuple(sorted(faults))
+        super().__init__("\n".join(fault.text(filename) for fault in self.faults))
+
+
+class UsageError(NeurocommandError):
+    """The caller asked for something that cannot be meant, or the configuration cannot be read."""
+
+    exit_code = 2
+
+
+class ProcessError(NeurocommandError):
+    """An external program failed or was not found."""
+
+
+class ImageError(NeurocommandError):
+    """An image cannot be converted, read or unpacked."""
+
+
+class StoreError(NeurocommandError):
+    """A store could not do what was asked, or could not tell."""
+
+
+class StoreFullError(StoreError):
+    """A store has no space left."""
+
+    exit_code = 3
+
+
+class RegistryError(NeurocommandError):
+    """A registry could not be asked; never means that an image is absent."""
+
+
+class DownloadError(NeurocommandError):
+    """No source gave the wanted bytes."""
+
+
+class DeployError(NeurocommandError):
+    """A release could not be deployed or removed."""
+
+
+class RefusedError(NeurocommandError):
+    """Refused to destroy something, or to start without the space needed."""
+
+    exit_code = 3
+
+
+class ImmutableError(NeurocommandError):
+    """Bytes under a known release id differ from the locked ones."""
+
+    exit_code = 4
+
+
+class BusyError(NeurocommandError):
+    """Another run holds the run lock."""
+
+    exit_code = 75

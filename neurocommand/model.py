@@ -1,0 +1,156 @@
+"""The values that the layers hand to each other; all frozen, all valid once they exist."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+APPLICATION = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.]{0,63}", re.ASCII)
+BUILD_DATE = re.compile(r"[0-9]{8}|latest", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+Format = Literal["tree", "sif"]
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Release:
+    """One build of one version of an application: ``fsl_6.0.7.16_20250131``.
+
+    Every name rule holds for an existing value, so a release is safe as a part of a path, of an object key and of an
+    image reference.
+
+    Raises:
+        ValueError: a part breaks its rule.
+    """
+
+    application: str
+    version: str
+    build_date: str
+
+    def __post_init__(self) -> None:
+        if not APPLICATION.fullmatch(self.application):
+            raise ValueError(f"application {self.application!r}: use a-z 0-9 - _, at most 64, a letter or digit first")
+        if not VERSION.fullmatch(self.version):
+            raise ValueError(f"version {self.version!r}: use letters, digits and dots, at most 64, no dot first")
+        if not BUILD_DATE.fullmatch(self.build_date):
+            raise ValueError(f"build date {self.build_date!r}: use YYYYMMDD")
+
+    @classmethod
+    def parse(cls, text: str) -> Release:
+        """Read a release id from the right, since only an application's name may hold ``_``.
+
+        Raises:
+            ValueError: the text is no release id.
+
+        >>> Release.parse("neurodesktop-lite_arm64_20260428_20260428").application
+        'neurodesktop-lite_arm64'
+        """
+        parts = text.rsplit("_", 2)
+        if len(parts) != 3:
+            raise ValueError(f"{text!r} is no release id (application_version_builddate)")
+        return cls(*parts)
+
+    @property
+    def id(self) -> str:
+        """The release id, ``application_version_builddate``."""
+        return f"{self.application}_{self.version}_{self.build_date}"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """A GUI entry of a release: label ``fsleyesGUI-fsl 6.0.4``, command ``fsleyes`` with its arguments."""
+
+    label: str
+    release: Release
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """The locked identity of a release's SIF: bare hex sha256, size in bytes, bare hex digest of the source image.
+
+    ``source_digest`` is None when the SIF was adopted from a store, so that its image is not known.
+
+    Raises:
+        ValueError: a field breaks its rule.
+    """
+
+    sha256: str
+    size: int
+    source_digest: str | None = None
+
+    def __post_init__(self) -> None:
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 {self.sha256!r}: use 64 lower-case hexadecimal digits")
+        if self.size < 0:
+            raise ValueError(f"size {self.size}: use a number of bytes")
+        if self.source_digest is not None and not SHA256.fullmatch(self.source_digest):
+            raise ValueError(f"source_digest {self.source_digest!r}: use 64 lower-case hexadecimal digits")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object seen in a store: its key, its size in bytes and its sha256 (bare hex) where the store states one."""
+
+    key: str
+    size: int
+    sha256: str | None = None
+
+    def agrees(self, artifact: Artifact) -> bool:
+        """Tell whether nothing that the store states contradicts the artifact."""
+        return self.size == artifact.size and self.sha256 in (None, artifact.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedCommand:
+    """A program of the image that gets no wrapper, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What the file system of an image says about its use, read without running it.
+
+    Args:
+        commands: names of the commands to wrap; sorted, unique, safe as file names.
+        skipped: programs found but not exposed, each with its reason.
+        environment: the image's ``DEPLOY_ENV_<NAME>`` values as (NAME, value), sorted by name; values as recorded.
+        readme: text of the image's ``/README.md``; empty when it has none.
+        architecture: the architecture of its programs as SIF names it (``amd64``, ``arm64``); empty when not known.
+    """
+
+    commands: tuple[str, ...]
+    skipped: tuple[SkippedCommand, ...]
+    environment: tuple[tuple[str, str], ...]
+    readme: str
+    architecture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRecord:
+    """What was deployed under a root; written last, and "deployed" means that this record is true.
+
+    Args:
+        release: what was deployed.
+        sha256: bare hex digest of the SIF that it was made from.
+        size: size of that SIF in bytes.
+        format: ``tree`` (unpacked) or ``sif`` (the file itself).
+        commands: names of the wrappers in ``bin/``.
+        categories: categories that link to its modulefile.
+        wrapper_revision: identity of the templates that wrappers and modulefile were made from.
+    """
+
+    release: Release
+    sha256: str
+    size: int
+    format: Format
+    commands: tuple[str, ...]
+    categories: tuple[str, ...]
+    wrapper_revision: str

@@ -1,0 +1,1 @@
+"""Pure text: wrappers, modulefiles, log.txt, applist.json."""

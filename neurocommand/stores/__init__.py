@@ -1,0 +1,1 @@
+"""Stores: configured places that hold SIFs."""
