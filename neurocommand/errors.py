@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def printable(text: str, limit: int = 100) -> str:
+    r"""Return text that is safe to show on a terminal: control and odd characters escaped, cut at ``limit`` characters.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1])
+    return shown if len(text) <= limit else shown[:limit] + "…"
+
+
 class NeurocommandError(Exception):
     """An expected failure: a message for people, and what to do next.
 
@@ -34,7 +44,8 @@ class Fault:
         """Return the fault as one line: ``apps.json:112: fsl 6.0.3: …``."""
         place = f"{filename}:{self.line}" if self.line else filename
         level = "warning: " if self.warning else ""
-        return f"{place}: {level}{self.where}: {self.message}" if self.where else f"{place}: {level}{self.message}"
+        where = f"{printable(self.where)}: " if self.where else ""
+        return f"{place}: {level}{where}{self.message}"
 
 
 class FaultsError(NeurocommandError):

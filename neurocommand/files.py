@@ -55,7 +55,9 @@ def current_umask() -> int:
     return 0o022
 
 
-def copy_with_digest(source: BinaryIO, target: BinaryIO | None, advance: Callable[[int], None] | None = None) -> tuple[str, int]:
+def copy_with_digest(
+    source: BinaryIO, target: BinaryIO | None, advance: Callable[[int], None] | None = None
+) -> tuple[str, int]:
     """Copy a stream to its end and return the bare hex sha256 and the size in bytes of what was copied.
 
     Args:

@@ -57,8 +57,37 @@ class Release:
         """The release id, ``application_version_builddate``."""
         return f"{self.application}_{self.version}_{self.build_date}"
 
+    @property
+    def precedence(self) -> tuple[str, ...]:
+        """Sort key that puts versions in the order in which Lmod takes the highest one as the default.
+
+        Numbers compare as numbers, a letter after a number comes before its end (``1.0a`` < ``1.0``) but ``post`` after
+        it, trailing zeros do not count; the build date decides between equals. Lmod's rule is that of setuptools'
+        former ``parse_version`` (Lmod documentation, "Picking modules when there are multiple versions").
+
+        >>> sorted(["2.0.9", "2.0.20", "2.0"], key=lambda v: Release("x", v, "20260101").precedence)
+        ['2.0', '2.0.9', '2.0.20']
+        """
+        parts: list[str] = []
+        for part in re.findall(r"[0-9]+|[a-z]+", self.version.lower()):
+            if part.isdigit():
+                parts.append(part.zfill(64))
+                continue
+            _drop_trailing_zeros(parts)
+            parts.append("*" + _LETTERS.get(part, part))
+        _drop_trailing_zeros(parts)
+        return (*parts, "*final", self.build_date)
+
     def __str__(self) -> str:
         return self.id
+
+
+_LETTERS = {"pre": "c", "preview": "c", "rc": "c", "dev": "@"}
+
+
+def _drop_trailing_zeros(parts: list[str]) -> None:
+    while parts and not parts[-1].strip("0"):
+        parts.pop()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which as find_program
@@ -67,15 +67,13 @@ def run(
     return completed
 
 
-def replace_process(argv: Sequence[str], env: Mapping[str, str], listener: Callable[[], None] | None = None) -> None:
+def replace_process(argv: Sequence[str], env: Mapping[str, str]) -> None:
     """Become another program: same process, so that signals and exit code are its own.
 
     Raises:
         ProcessError: the program cannot be executed.
     """
-    if listener is not None:
-        listener()
     try:
-        os.execvpe(argv[0], list(argv), {**os.environ, **env})
+        os.execvpe(argv[0], list(argv), {**os.environ, **env})  # noqa: S606
     except OSError as error:
         raise ProcessError(f"{argv[0]}: {error.strerror}") from error

@@ -1,0 +1,138 @@
+"""Every name rule: object keys, image references, and the places under a root (docs/design.md §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neurocommand.model import Release
+
+SUFFIX = ".simg"
+
+
+def object_key(release: Release) -> str:
+    """Return the key of a release's SIF in every store.
+
+    >>> object_key(Release("fsl", "6.0.4", "20210105"))
+    'fsl_6.0.4_20210105.simg'
+    """
+    return release.id + SUFFIX
+
+
+def release_of_key(key: str) -> Release | None:
+    """Return the release whose SIF a key names; None for any other key."""
+    if not key.endswith(SUFFIX):
+        return None
+    try:
+        return Release.parse(key.removesuffix(SUFFIX))
+    except ValueError:
+        return None
+
+
+def image_names(release: Release, templates: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield a release's possible (repository, tag) in a registry, in the order of the templates.
+
+    Args:
+        release: the release.
+        templates: ``repository:tag`` with the fields application, version and build_date.
+
+    >>> list(image_names(Release("fsl", "6.0.4", "20210105"), ["{application}_{version}:{build_date}"]))
+    [('fsl_6.0.4', '20210105')]
+    """
+    for template in templates:
+        fields = {"application": release.application, "version": release.version, "build_date": release.build_date}
+        repository, _, tag = template.format(**fields).rpartition(":")
+        yield repository, tag
+
+
+def category_directory(category: str) -> str:
+    """Return the directory of a category; both spellings of apps.json give the same.
+
+    >>> category_directory("image registration")
+    'image_registration'
+    """
+    return category.replace(" ", "_")
+
+
+@dataclass(frozen=True)
+class Root:
+    """The places under one root; see docs/design.md §4."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        """Where this root's own bookkeeping is."""
+        return self.path / ".neurocommand"
+
+    @property
+    def run_lock(self) -> Path:
+        """The run lock of this root."""
+        return self.state / "lock"
+
+    @property
+    def staging(self) -> Path:
+        """Where releases are put together, on the file system of their final place."""
+        return self.state / "staging"
+
+    @property
+    def containers(self) -> Path:
+        """Where deployed releases are."""
+        return self.path / "containers"
+
+    @property
+    def modules(self) -> Path:
+        """The canonical module tree: what users give to ``module use``."""
+        return self.path / "modules"
+
+    @property
+    def modules_link(self) -> Path:
+        """The name of the module tree that Neurodesk's users know."""
+        return self.containers / "modules"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of releases that were installed here without being in the project's."""
+        return self.state / "apps.lock.json"
+
+    def release(self, release: Release) -> ReleaseDirectory:
+        """Return the places of one deployed release."""
+        return ReleaseDirectory(self.containers / release.id, release)
+
+    def modulefile(self, release: Release) -> Path:
+        """Return the canonical modulefile of a release."""
+        return self.modules / release.application / f"{release.version}.lua"
+
+    def category_link(self, release: Release, category: str) -> Path:
+        """Return the link to a release's modulefile in one category's module tree."""
+        directory = self.path / "neurodesk-modules" / category_directory(category)
+        return directory / release.application / f"{release.version}.lua"
+
+
+@dataclass(frozen=True)
+class ReleaseDirectory:
+    """The places of one release, deployed or being put together."""
+
+    path: Path
+    release: Release
+
+    @property
+    def image(self) -> Path:
+        """The tree (a directory) or the SIF (a file)."""
+        return self.path / object_key(self.release)
+
+    @property
+    def wrappers(self) -> Path:
+        """The directory of wrappers, and of nothing else."""
+        return self.path / "bin"
+
+    @property
+    def record(self) -> Path:
+        """The record: it alone means "deployed"."""
+        return self.path / "record.json"
+
+    @property
+    def pending_record(self) -> Path:
+        """The record of a deployment that has not ended yet."""
+        return self.path / "record.pending.json"

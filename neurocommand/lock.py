@@ -1,0 +1,130 @@
+"""apps.lock.json: the identity of every release's SIF, written once when it is converted or adopted.
+
+Format: ``{"version": 1, "releases": {"<release id>": {"sha256": "<hex>", "size": <bytes>, "source_digest": "<hex>"|null}}}``,
+sorted, one release per line so that two runs' additions merge as lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neurocommand import jsontext
+from neurocommand.errors import Fault, FaultsError, ImmutableError
+from neurocommand.files import write_atomically
+from neurocommand.model import Artifact, Release
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The locked artifacts by release."""
+
+    artifacts: Mapping[Release, Artifact] = field(default_factory=dict)
+
+    def get(self, release: Release) -> Artifact | None:
+        """Return the locked artifact of a release; None when the release is not locked."""
+        return self.artifacts.get(release)
+
+    def including(self, release: Release, artifact: Artifact) -> Lock:
+        """Return the lock with one more release.
+
+        Raises:
+            ImmutableError: the release is locked with other bytes.
+        """
+        known = self.artifacts.get(release)
+        if known is not None and (known.sha256, known.size) != (artifact.sha256, artifact.size):
+            raise ImmutableError(
+                f"{release}: sha256 {artifact.sha256} ({artifact.size} bytes) is not the locked {known.sha256} "
+                f"({known.size} bytes)",
+                "a release id never changes its bytes: give the new build another build date",
+            )
+        return self if known is not None else Lock({**self.artifacts, release: artifact})
+
+
+def parse(text: str, filename: str) -> Lock:
+    """Read a lock.
+
+    Raises:
+        FaultsError: any fault at all, each at its line.
+    """
+    document = jsontext.read(text, filename)
+    faults = list(document.faults)
+    entries = _entries(document, faults)
+    artifacts: dict[Release, Artifact] = {}
+    for release_id, entry in entries.items():
+        try:
+            artifacts[Release.parse(release_id)] = _artifact(entry)
+        except ValueError as error:
+            faults.append(Fault(document.line(("releases", release_id)), release_id, str(error)))
+    if faults:
+        raise FaultsError(filename, tuple(faults))
+    return Lock(artifacts)
+
+
+def _entries(document: jsontext.Document, faults: list[Fault]) -> dict[str, Any]:
+    value = document.value
+    if not isinstance(value, dict) or set(value) != {"version", "releases"} or not isinstance(value["releases"], dict):
+        faults.append(Fault(document.line(()), "", "a lock has the members version and releases"))
+        return {}
+    if value["version"] != VERSION:
+        faults.append(Fault(document.line(("version",)), "version", f"must be {VERSION}"))
+    entries: dict[str, Any] = value["releases"]
+    return entries
+
+
+def _artifact(entry: object) -> Artifact:
+    if not isinstance(entry, dict) or set(entry) != {"sha256", "size", "source_digest"}:
+        raise ValueError("a locked release has the members sha256, size and source_digest")
+    sha256, size, source = entry["sha256"], entry["size"], entry["source_digest"]
+    if not isinstance(sha256, str) or type(size) is not int or not isinstance(source, str | None):
+        raise ValueError("sha256 is a text, size a whole number, source_digest a text or null")
+    return Artifact(sha256, size, source)
+
+
+def render(lock: Lock) -> str:
+    """Return the lock as text, one release per line, sorted by id."""
+    lines = [
+        f"    {json.dumps(release.id)}: "
+        + json.dumps({"sha256": artifact.sha256, "size": artifact.size, "source_digest": artifact.source_digest})
+        for release, artifact in sorted(lock.artifacts.items(), key=lambda item: item[0].id)
+    ]
+    body = "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"
+    return f'{{\n  "version": {VERSION},\n  "releases": {body}\n}}\n'
+
+
+def load(path: Path) -> Lock:
+    """Read the lock file; a file that does not exist is an empty lock.
+
+    Raises:
+        FaultsError: the file has a fault.
+    """
+    if not path.exists():
+        return Lock()
+    return parse(jsontext.read_bytes(path, str(path)), str(path))
+
+
+class LockFile:
+    """The lock on disk: what is recorded is durable before the call returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = load(path)
+
+    def record(self, release: Release, artifact: Artifact) -> None:
+        """Lock a release.
+
+        Raises:
+            ImmutableError: the release is locked with other bytes; the file is unchanged.
+            OSError: the file cannot be written.
+        """
+        changed = self.lock.including(release, artifact)
+        if changed is self.lock:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, render(changed))
+        self.lock = changed

@@ -1,0 +1,301 @@
+"""apps.json: text to values, every fault at once, each at its line.
+
+Structure is the published schema's business (``apps.schema.json``); what a schema cannot say is checked here.
+The format is Neurodesk's: an entry with an empty ``exec`` is a release, any other a launcher of one; an entry's
+``version`` is the build date, the software's version is the last word of its label.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.resources
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from neurocommand import jsontext, schema
+from neurocommand.errors import Fault, FaultsError, UsageError, printable
+from neurocommand.jsontext import Document, Position
+from neurocommand.model import Launcher, Release
+
+EXTRA = "x-neurocommand"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A release as the manifest declares it, with what its group says."""
+
+    release: Release
+    label: str
+    line: int
+    categories: tuple[str, ...]
+    show_in_menu: bool
+    show_in_applist: bool
+    apptainer_args: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """A release that is to be withdrawn, why, and what replaces it."""
+
+    release: Release
+    reason: str
+    successor: Release | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A top-level key of the manifest; declarations and launchers in the order of the file."""
+
+    name: str
+    categories: tuple[str, ...]
+    declarations: tuple[Declaration, ...]
+    launchers: tuple[Launcher, ...]
+    retirements: tuple[Retirement, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All groups, in the order of the file, and the warnings that reading gave."""
+
+    groups: tuple[Group, ...]
+    warnings: tuple[Fault, ...] = ()
+
+    @property
+    def declarations(self) -> tuple[Declaration, ...]:
+        """Every declared release, in the order of the file."""
+        return tuple(declaration for group in self.groups for declaration in group.declarations)
+
+    @property
+    def launchers(self) -> tuple[Launcher, ...]:
+        """Every launcher, in the order of the file."""
+        return tuple(launcher for group in self.groups for launcher in group.launchers)
+
+    @property
+    def retirements(self) -> tuple[Retirement, ...]:
+        """Every release to withdraw."""
+        return tuple(retirement for group in self.groups for retirement in group.retirements)
+
+    def choose(self, argument: str) -> Declaration:
+        """Find the release that ``application``, ``application/version`` or a full id means.
+
+        Without a version the default of the modules is meant, which is the highest.
+
+        Raises:
+            UsageError: no release, or one of several; lists the candidates.
+        """
+        application, _, version = argument.partition("/")
+        known = self.declarations
+        exact = [d for d in known if argument == d.release.id]
+        if exact:
+            return exact[0]
+        found = [d for d in known if d.release.application == application and version in ("", d.release.version)]
+        if found:
+            return max(found, key=lambda d: d.release.precedence)
+        raise UsageError(f"{printable(argument)}: no such release in the manifest", _near(argument, known))
+
+    def only(self, arguments: Iterable[str]) -> Manifest:
+        """Return the manifest reduced to the releases that the arguments mean; all of it without arguments.
+
+        Raises:
+            UsageError: an argument means no release.
+        """
+        chosen = {self.choose(argument).release for argument in arguments}
+        if not chosen:
+            return self
+        groups = (
+            Group(
+                group.name,
+                group.categories,
+                tuple(d for d in group.declarations if d.release in chosen),
+                tuple(launcher for launcher in group.launchers if launcher.release in chosen),
+                (),
+            )
+            for group in self.groups
+        )
+        return Manifest(tuple(group for group in groups if group.declarations), self.warnings)
+
+
+def _near(argument: str, known: tuple[Declaration, ...]) -> str:
+    from difflib import get_close_matches
+
+    application = argument.partition("/")[0]
+    versions = [f"{d.release.application}/{d.release.version}" for d in known if d.release.application == application]
+    names = versions or get_close_matches(application, sorted({d.release.application for d in known}))
+    return f"did you mean {', '.join(names[:12])}?" if names else "see: neurocommand list"
+
+
+def parse(text: str, filename: str, *, maintained: bool = True) -> Manifest:
+    """Read a manifest.
+
+    Args:
+        text: the JSON text.
+        filename: what faults are reported against.
+        maintained: unknown keys are errors; in a manifest that we only follow they are warnings.
+
+    Raises:
+        FaultsError: at least one fault is an error; carries the warnings too.
+    """
+    document = jsontext.read(text, filename)
+    reader = _Reader(document, maintained, list(document.faults))
+    reader.check_structure()
+    groups = tuple(reader.groups())
+    reader.check_twins(groups)
+    if any(not fault.warning for fault in reader.faults):
+        raise FaultsError(filename, tuple(reader.faults))
+    return Manifest(groups, tuple(sorted(reader.faults)))
+
+
+def load_schema() -> dict[str, Any]:
+    """Return the published JSON Schema of apps.json."""
+    text = importlib.resources.files("neurocommand").joinpath("apps.schema.json").read_text(encoding="utf-8")
+    result: dict[str, Any] = json.loads(text)
+    return result
+
+
+@dataclass
+class _Reader:
+    """One manifest being read; collects faults and leaves out what they make meaningless."""
+
+    document: Document
+    maintained: bool
+    faults: list[Fault]
+    broken: set[Position] = field(default_factory=set)
+
+    def fault(self, position: Position, message: str, *, warning: bool = False) -> None:
+        self.faults.append(Fault(self.document.line(position), _where(position), message, warning))
+        if not warning:
+            self.broken.update(position[:length] for length in range(1, len(position) + 1))
+
+    def check_structure(self) -> None:
+        for deviation in schema.deviations(self.document, load_schema()):
+            tolerated = deviation.unknown_key and not self.maintained
+            self.fault(deviation.position, deviation.message, warning=tolerated)
+
+    # meaning: what a schema cannot say
+
+    def groups(self) -> Iterator[Group]:
+        if not isinstance(self.document.value, dict):
+            return
+        for name, body in self.document.value.items():
+            if name == "$schema" or not isinstance(body, dict) or not isinstance(body.get("apps"), dict):
+                continue
+            yield self.group(name, body)
+
+    def group(self, name: str, body: dict[str, Any]) -> Group:
+        listed = body.get("categories")
+        categories = tuple(c for c in listed if isinstance(c, str)) if isinstance(listed, list) else ()
+        entries = {label: entry for label, entry in body["apps"].items() if (name, "apps", label) not in self.broken}
+        declarations = tuple(
+            declaration
+            for label, entry in entries.items()
+            if entry["exec"] == "" and (declaration := self.declaration(name, label, entry, body, categories))
+        )
+        launchers = tuple(
+            launcher
+            for label, entry in entries.items()
+            if entry["exec"] and (launcher := self.launcher(name, label, entry, declarations))
+        )
+        retirements = tuple(self.retirements(name, body, declarations))
+        if not body["apps"]:
+            self.fault((name,), "the group is empty", warning=True)
+        return Group(name, categories, declarations, launchers, retirements)
+
+    def declaration(
+        self, group: str, label: str, entry: dict[str, Any], body: dict[str, Any], categories: tuple[str, ...]
+    ) -> Declaration | None:
+        position = (group, "apps", label)
+        application, version = label.rsplit(" ", 1)
+        try:
+            release = Release(application, version, entry["version"])
+        except ValueError as error:
+            self.fault(position, str(error))
+            return None
+        if not _is_date(entry["version"]):
+            late = entry["version"] == "latest"
+            self.fault((*position, "version"), f"build date {entry['version']!r} is no date", warning=late)
+        if "-" in label and application != group:
+            self.fault(position, f"a release by its empty exec, a launcher by its name (group {group})", warning=True)
+        return Declaration(
+            release,
+            label,
+            self.document.line(position),
+            categories,
+            _shown("show_in_menu", entry, body),
+            _shown("show_in_applist", entry, body),
+            tuple(entry.get("apptainer_args", ())),
+        )
+
+    def launcher(
+        self, group: str, label: str, entry: dict[str, Any], declarations: tuple[Declaration, ...]
+    ) -> Launcher | None:
+        position = (group, "apps", label)
+        _, separator, rest = label.partition("-")
+        if not separator:
+            self.fault(position, 'a launcher is "<name>-<application> <version>"; a release has an empty exec')
+            return None
+        owner = next((d for d in declarations if d.label == rest), None)
+        if owner is None:
+            self.fault(position, f"a launcher of {rest!r}, which is no release of this group")
+            return None
+        if owner.release.build_date != entry["version"]:
+            self.fault(
+                (*position, "version"),
+                f"build date {entry['version']} is not that of {owner.label} ({owner.release.build_date})",
+            )
+            return None
+        return Launcher(label, owner.release, entry["exec"])
+
+    def retirements(
+        self, group: str, body: dict[str, Any], declarations: tuple[Declaration, ...]
+    ) -> Iterator[Retirement]:
+        root = (group, EXTRA, "retired")
+        if (group, EXTRA) in self.broken:
+            return
+        live = {declaration.release.id for declaration in declarations}
+        for release_id, entry in body.get(EXTRA, {}).get("retired", {}).items():
+            if release_id in live:
+                self.fault((*root, release_id), "both live and retired")
+                continue
+            successor = entry.get("successor")
+            replaced_by = Release.parse(successor) if successor else None
+            yield Retirement(Release.parse(release_id), entry["reason"], replaced_by)
+
+    def check_twins(self, groups: tuple[Group, ...]) -> None:
+        """Find groups, labels and releases that stand twice, or differ only in case."""
+        if not isinstance(self.document.value, dict):
+            return
+        places: list[tuple[str, Position]] = []
+        for name, body in self.document.value.items():
+            apps = body.get("apps") if isinstance(body, dict) else None
+            places += [(label, (name, "apps", label)) for label in apps] if isinstance(apps, dict) else []
+        self.report_twins(places)
+        self.report_twins([(d.release.id, (g.name, "apps", d.label)) for g in groups for d in g.declarations])
+
+    def report_twins(self, places: list[tuple[str, Position]]) -> None:
+        seen: dict[str, Position] = {}
+        for name, position in places:
+            first = seen.setdefault(name.casefold(), position)
+            if first != position and self.document.line(first) != self.document.line(position):
+                self.fault(position, f"stands on line {self.document.line(first)} too, as {printable(str(first[-1]))}")
+
+
+def _where(position: Position) -> str:
+    """Name a position as a curator knows it: the label, or the group and what is in it."""
+    if len(position) >= 3 and position[1] == "apps":
+        return " ".join(str(part) for part in position[2:])
+    return " ".join(str(part) for part in position)
+
+
+def _shown(flag: str, entry: dict[str, Any], body: dict[str, Any]) -> bool:
+    """Tell whether a flag shows: it hides only when it is exactly false, and an entry's overrides its group's."""
+    return entry.get(flag, body.get(flag)) is not False
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+    except ValueError:
+        return False
+    return True

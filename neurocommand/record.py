@@ -1,0 +1,69 @@
+"""record.json: what was deployed; read back as carefully as anything that others can write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from neurocommand import jsontext
+from neurocommand.errors import Fault, FaultsError
+from neurocommand.model import Artifact, DeployRecord, Release
+
+_TYPES: dict[str, type] = {
+    "release": str,
+    "sha256": str,
+    "size": int,
+    "format": str,
+    "commands": list,
+    "categories": list,
+    "wrapper_revision": str,
+}
+
+
+def render(record: DeployRecord) -> str:
+    """Return a record as JSON text."""
+    value = {
+        "release": record.release.id,
+        "sha256": record.sha256,
+        "size": record.size,
+        "format": record.format,
+        "commands": list(record.commands),
+        "categories": list(record.categories),
+        "wrapper_revision": record.wrapper_revision,
+    }
+    return json.dumps(value, indent=2) + "\n"
+
+
+def parse(text: str, filename: str) -> DeployRecord:
+    """Read a record.
+
+    Raises:
+        FaultsError: the text is no record.
+    """
+    document = jsontext.read(text, filename)
+    try:
+        return _record(document.value)
+    except ValueError as error:
+        raise FaultsError(filename, (*document.faults, Fault(1, "", str(error)))) from error
+
+
+def _record(value: Any) -> DeployRecord:
+    if not isinstance(value, dict) or set(value) != set(_TYPES):
+        raise ValueError(f"a record has the members {', '.join(_TYPES)}")
+    for name, expected in _TYPES.items():
+        if type(value[name]) is not expected:
+            raise ValueError(f"{name} has the wrong type")
+    if not all(isinstance(text, str) for text in (*value["commands"], *value["categories"])):
+        raise ValueError("commands and categories are lists of texts")
+    if value["format"] not in ("tree", "sif"):
+        raise ValueError("format is tree or sif")
+    artifact = Artifact(value["sha256"], value["size"])
+    return DeployRecord(
+        Release.parse(value["release"]),
+        artifact.sha256,
+        artifact.size,
+        value["format"],
+        tuple(value["commands"]),
+        tuple(value["categories"]),
+        value["wrapper_revision"],
+    )

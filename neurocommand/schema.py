@@ -1,0 +1,101 @@
+"""A JSON document held against a JSON Schema: every deviation at its position, in words for people.
+
+The words come from the schema itself: its keyword ``x-fault`` states the rule that a pattern only encodes.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from neurocommand.errors import printable
+from neurocommand.jsontext import Document, Position
+
+_TYPES = {"object": "an object", "array": "a list", "string": "a text", "boolean": "true or false"}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One place where a document breaks its schema."""
+
+    position: Position
+    message: str
+    unknown_key: bool = False
+
+
+def deviations(document: Document, schema: dict[str, Any]) -> Iterator[Deviation]:
+    """Yield every deviation of a document from a schema, and every control character in its texts and keys.
+
+    Args:
+        document: what was read.
+        schema: a JSON Schema, draft 2020-12 (https://json-schema.org/draft/2020-12).
+    """
+    from jsonschema import Draft202012Validator
+
+    for position in document.lines:
+        if position and isinstance(position[-1], str) and _odd(position[-1]):
+            yield Deviation(position, "a control character in a key")
+    for position, text in _texts(document.value, ()):
+        if _odd(text):
+            yield Deviation(position, "a control character")
+    for error in Draft202012Validator(schema).iter_errors(document.value):
+        yield from _described(error)
+
+
+def _described(error: Any) -> Iterator[Deviation]:
+    position = tuple(error.absolute_path)
+    match error.validator:
+        case "required":
+            # one error for each missing key; only its message says which
+            missing = (key for key in error.validator_value if error.message.startswith(repr(key)))
+            yield Deviation(position, f"{next(missing)} is missing")
+        case "additionalProperties":
+            for key in _unknown_keys(error):
+                rule = error.schema.get("x-fault")
+                yield Deviation((*position, key), rule or "unknown key", unknown_key=rule is None)
+        case "type":
+            yield Deviation(position, f"must be {_TYPES[error.validator_value]}")
+        case "enum":
+            yield Deviation(position, _unknown_value(error.instance, error.validator_value))
+        case "uniqueItems":
+            yield Deviation(position, "names something twice")
+        case _ if "propertyNames" in error.absolute_schema_path:
+            yield Deviation((*position, error.instance), _broken_rule(error))
+        case _:
+            yield Deviation(position, _broken_rule(error))
+
+
+def _unknown_keys(error: Any) -> list[str]:
+    known = error.schema.get("properties", {})
+    patterns = error.schema.get("patternProperties", {})
+    return [key for key in error.instance if key not in known and not any(re.search(p, key) for p in patterns)]
+
+
+def _unknown_value(value: Any, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(value), known, n=1)
+    return f"unknown: {printable(str(value))!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def _broken_rule(error: Any) -> str:
+    rule = error.schema.get("x-fault") or {"maxLength": "too long", "minLength": "must not be empty"}[error.validator]
+    return f"{printable(repr(error.instance))}: {rule}"
+
+
+def _texts(value: Any, position: Position) -> Iterator[tuple[Position, str]]:
+    if isinstance(value, str):
+        yield position, value
+    elif isinstance(value, dict):
+        for key, member in value.items():
+            yield from _texts(member, (*position, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*position, index))
+
+
+def _odd(text: str) -> bool:
+    return not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in text)
