@@ -25,8 +25,16 @@ may_be_root() { is_root || { command -v sudo >/dev/null && sudo -n true 2>/dev/n
 
 as_root() { if is_root; then "$@"; else sudo -n "$@"; fi; }
 
-# How a person types a command that needs root.
-root_command() { if is_root; then printf '%s' "$*"; else printf 'sudo %s' "$*"; fi; }
+# How a person types a command that needs root; not every Debian has sudo.
+root_command() {
+    if is_root; then
+        printf '%s' "$*"
+    elif command -v sudo >/dev/null; then
+        printf 'sudo %s' "$*"
+    else
+        printf "su -c '%s'" "$*"
+    fi
+}
 
 # os_release KEY: one value of /etc/os-release, empty when there is none (ID, VERSION_CODENAME).
 os_release() { sed -nE "s/^$1=\"?([^\"]*)\"?\$/\1/p" /etc/os-release 2>/dev/null || true; }

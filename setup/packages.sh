@@ -8,8 +8,9 @@ set -euo pipefail
 # shellcheck source=setup/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# A command, or a file where the package has no command of its own, and the Debian package that brings it.
+# A command, or a file (a pattern) where the package has no command of its own, and the Debian package that brings it.
 demo=(
+    '/usr/lib*/python3.*/ensurepip/__init__.py=python3-venv'
     /etc/ssl/certs/ca-certificates.crt=ca-certificates curl=curl
     unsquashfs=squashfs-tools squashfuse_ll=squashfuse fusermount3=fuse3 # Apptainer: read and mount a SIF
     fuse2fs=fuse2fs fuse-overlayfs=fuse-overlayfs newuidmap=uidmap       # Apptainer: overlays and user namespaces
@@ -25,7 +26,7 @@ tests=(
 
 is_there() {
     case $1 in
-    /*) [ -e "$1" ] ;;
+    /*) compgen -G "$1" >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }
@@ -76,7 +77,9 @@ esac
 
 missing=() packages=()
 for need in "${needs[@]}"; do
-    is_there "${need%%=*}" || { missing+=("${need%%=*}") && packages+=("${need##*=}"); }
+    is_there "${need%%=*}" && continue
+    packages+=("${need##*=}")
+    case $need in /*) missing+=("${need##*=}") ;; *) missing+=("${need%%=*}") ;; esac
 done
 if [ ${#missing[@]} -eq 0 ]; then
     say "system packages: all ${#needs[@]} programs are here"

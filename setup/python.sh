@@ -24,11 +24,9 @@ find_python() {
 
 # Debian keeps the part of Python that makes virtual environments in a package of its own.
 need_venv() {
-    local version
     "$1" -c 'import ensurepip, venv' 2>/dev/null && return
     if [ "$1" = /usr/bin/python3 ] && command -v apt-get >/dev/null && may_be_root; then
-        version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-        "$top/setup/packages.sh" "/usr/lib/python$version/ensurepip/__init__.py=python3-venv"
+        "$top/setup/packages.sh" '/usr/lib*/python3.*/ensurepip/__init__.py=python3-venv'
     else
         fail "$1 cannot make virtual environments" "run: $(root_command apt-get install python3-venv)"
     fi
@@ -53,5 +51,6 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$content" ]; then
     exit 0
 fi
 say "Python packages: pip install $*"
-"$venv/bin/pip" install --quiet "$@"
+"$venv/bin/pip" install --quiet "$@" ||
+    fail "pip could not install: $*" "read pip's message above; behind a proxy set https_proxy, with a CA of your site's own set PIP_CERT"
 echo "$content" >"$stamp"
