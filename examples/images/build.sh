@@ -44,10 +44,13 @@ choose_driver() {
 make_base() {
     "$top/setup/archive.sh" settings >"$folder/apt.conf"
     "$top/setup/archive.sh" sources >"$folder/sources.list"
+    # Without sources mmdebstrap takes Debian's own default server.
+    local sources=()
+    if [ -s "$folder/sources.list" ]; then sources=("$folder/sources.list"); fi
     run "a bare Debian 12 by mmdebstrap" mmdebstrap --variant=minbase --aptopt="$folder/apt.conf" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        bookworm "$folder/bookworm.part.tar" "$folder/sources.list"
+        bookworm "$folder/bookworm.part.tar" "${sources[@]}"
     mv "$folder/bookworm.part.tar" "$folder/bookworm.tar"
 }
 
