@@ -18,6 +18,10 @@ demo=(
     docker-registry=docker-registry skopeo=skopeo                        # the local OCI registry, and a look into it
     buildah=buildah mmdebstrap=mmdebstrap                                # the demo's images
 )
+# Newer buildahs do not start without their network plugin, although nothing here asks for a network of its own.
+if [ "$(os_release ID)" = debian ] && [ "$(os_release VERSION_ID)" != 12 ]; then
+    demo+=(/usr/lib/podman/netavark=netavark)
+fi
 tests=(
     "${demo[@]}" umoci=umoci htpasswd=apache2-utils # images without a build, a registry that asks for a password
     busybox=busybox-static bash-static=bash-static  # the small test image

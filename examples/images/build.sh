@@ -56,18 +56,20 @@ make_base() {
 
 import_base() {
     local container
-    container=$("${buildah[@]}" from scratch)
-    "${buildah[@]}" add --quiet "$container" "$folder/bookworm.tar" / >/dev/null
-    "${buildah[@]}" config --cmd /bin/bash --env LANG=C.UTF-8 \
-        --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
-    "${buildah[@]}" commit --quiet --rm "$container" "$base" >/dev/null
+    container=$("${buildah[@]}" from --network host scratch) &&
+        "${buildah[@]}" add --quiet "$container" "$folder/bookworm.tar" / &&
+        "${buildah[@]}" config --cmd /bin/bash --env LANG=C.UTF-8 \
+            --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container" &&
+        "${buildah[@]}" commit --quiet --rm "$container" "$base"
 }
 
 mkdir -p "$folder"
 if [ -s "$folder/driver" ]; then use_driver "$(cat "$folder/driver")"; else choose_driver; fi
 [ -s "$folder/bookworm.tar" ] || make_base
-"${buildah[@]}" inspect --type image "$base" >/dev/null 2>&1 || import_base
-run "image $name $version by buildah" "${buildah[@]}" build --isolation chroot --layers \
+"${buildah[@]}" inspect --type image "$base" >/dev/null 2>&1 || run "the bare Debian as an image" import_base
+# Limits as they are: newer buildahs would raise them, which the root of a container may not.
+run "image $name $version by buildah" "${buildah[@]}" build --isolation chroot --network host --layers \
+    --ulimit "nofile=$(ulimit -Sn):$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Su):$(ulimit -Hu)" \
     --build-arg "VERSION=$version" --tag "$reference" "$top/examples/images/$name"
 run "push to the registry" "${buildah[@]}" push --tls-verify=false --digestfile "$folder/digest" \
     "$reference" "docker://$reference"
