@@ -104,10 +104,14 @@ class Root:
         """Return the canonical modulefile of a release."""
         return self.modules / release.application / f"{release.version}.lua"
 
+    @property
+    def categories(self) -> Path:
+        """One module tree per category, all of links."""
+        return self.path / "neurodesk-modules"
+
     def category_link(self, release: Release, category: str) -> Path:
         """Return the link to a release's modulefile in one category's module tree."""
-        directory = self.path / "neurodesk-modules" / category_directory(category)
-        return directory / release.application / f"{release.version}.lua"
+        return self.categories / category_directory(category) / release.application / f"{release.version}.lua"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """apps.lock.json: the identity of every release's SIF, written once when it is converted or adopted.
 
-Format: ``{"version": 1, "releases": {"<release id>": {"sha256": "<hex>", "size": <bytes>, "source_digest": "<hex>"|null}}}``,
-sorted, one release per line so that two runs' additions merge as lines.
+Format: ``{"version": 1, "releases": {"<release id>": {"sha256": …, "size": …, "source_digest": …}}}``: bare hex digests
+(``source_digest`` may be null), the size in bytes; sorted, one release per line so that two runs' additions merge.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from neurocommand import jsontext
 from neurocommand.errors import Fault, FaultsError
 from neurocommand.model import Artifact, DeployRecord, Release
 
+_NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.+@ -]{0,199}", re.ASCII)
 _TYPES: dict[str, type] = {
     "release": str,
     "sha256": str,
@@ -53,8 +55,10 @@ def _record(value: Any) -> DeployRecord:
     for name, expected in _TYPES.items():
         if type(value[name]) is not expected:
             raise ValueError(f"{name} has the wrong type")
-    if not all(isinstance(text, str) for text in (*value["commands"], *value["categories"])):
-        raise ValueError("commands and categories are lists of texts")
+    for text in (*value["commands"], *value["categories"]):
+        # both become parts of paths when the release is removed
+        if not isinstance(text, str) or not _NAME.fullmatch(text):
+            raise ValueError("commands and categories are lists of names")
     if value["format"] not in ("tree", "sif"):
         raise ValueError("format is tree or sif")
     artifact = Artifact(value["sha256"], value["size"])

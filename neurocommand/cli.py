@@ -1,0 +1,115 @@
+"""The command line: one group, its verbs loaded when they are called, and the three ways in which a run ends badly."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from neurocommand import __version__
+from neurocommand.commands.session import Session
+from neurocommand.errors import NeurocommandError
+
+COMMANDS = {
+    "check": "Check a manifest: every fault, each at its line.",
+    "completion": "Print the completion script of a shell.",
+    "convert": "Convert images to SIF, and lock them.",
+    "install": "Install releases under a prefix of this host.",
+    "list": "List the releases of the manifest.",
+    "plan": "Show what a sync would do, and why.",
+    "publish": "Deploy releases from the stores to the shared root.",
+    "remove": "Remove installed releases.",
+    "run": "Run a command of a deployed release.",
+    "show": "Show what is known about one release.",
+    "status": "Show which stores and roots hold which releases.",
+    "sync": "Bring stores and shared root up to date with the manifest.",
+    "upload": "Put converted SIFs into every store that lacks them.",
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only when the verb is used, so that every command starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all verbs."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one verb."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"neurocommand.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="neurocommand %(version)s")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the tools' own messages too.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@click.option("--log-file", type=click.Path(path_type=Path), help="Append all messages to a file.")
+@click.pass_context
+def cli(ctx: click.Context, config_path: Path | None, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+    """From apps.json, which declares container releases, to commands that simply work.
+
+    \b
+    Examples:
+      neurocommand install niimath        then: module use …/modules; ml niimath
+      neurocommand check apps.json        what a curator runs
+      neurocommand sync --dry-run         what tonight's run would do
+    """
+    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet, log_file=log_file)
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process with a documented exit code (docs/design.md §6)."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except NeurocommandError as error:
+        click.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  next: {error.hint}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: run the same command again to continue", err=True)
+        code = 130
+    except BrokenPipeError:
+        # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        code = 0
+    except Exception:
+        code = _report_bug()
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _report_bug() -> int:
+    """Save a traceback where it can be sent from, and say so in one line."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="neurocommand-bug-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        log.write(f"neurocommand {__version__}: {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
+    last = traceback.format_exc().strip().splitlines()[-1]
+    click.echo(f"error: a bug in neurocommand: {last}\n  next: report it with {log.name}", err=True)
+    return 1

@@ -1,0 +1,115 @@
+"""What a person sees of a run: a progress bar on a terminal, plain lines otherwise; always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from neurocommand.errors import printable
+from neurocommand.events import Advanced, Event, Finished, Noted, Started
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes as people read it.
+
+    >>> size_text(51_600_000)
+    '51.6 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+class Console:
+    """Shows events; one line for each finished stage, with its time and bytes."""
+
+    def __init__(self, *, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+        self.verbose = verbose
+        self.quiet = quiet
+        self.log_file = log_file
+        self.progress: Progress | None = None
+        self.tasks: dict[tuple[str, str], TaskID] = {}
+
+    def say(self, text: str) -> None:
+        """Write a line for people, unless they asked for quiet."""
+        if not self.quiet:
+            self._write(text)
+
+    def complain(self, text: str) -> None:
+        """Write a line that is shown even to those who asked for quiet."""
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        if self.progress is not None:
+            self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+        if self.log_file is not None:
+            with open(self.log_file, "a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Started(release, stage, total):
+                self._start(release, stage, total)
+            case Advanced(release, stage, done):
+                if self.progress is not None and (release, stage) in self.tasks:
+                    self.progress.update(self.tasks[release, stage], completed=done)
+            case Finished(release, stage, seconds, size):
+                self._stop(release, stage)
+                self.say(f"{release}: {stage}: {size_text(size)} in {seconds:.1f} s{_rate(size, seconds)}")
+            case Noted(subject, message) if self.verbose or not message.startswith("INFO:"):
+                self.say(f"{subject}: {printable(message, 500)}")
+
+    def _start(self, release: str, stage: str, total: int | None) -> None:
+        if self.progress is not None:
+            self.tasks[release, stage] = self.progress.add_task(f"{release} {stage}", total=total)
+        elif self.verbose:
+            self.say(f"{release}: {stage} …")
+
+    def _stop(self, release: str, stage: str) -> None:
+        if self.progress is not None and (release, stage) in self.tasks:
+            self.progress.remove_task(self.tasks.pop((release, stage)))
+
+    def __enter__(self) -> Console:
+        """Begin a stretch of work; bars are shown until it ends."""
+        if sys.stderr.isatty() and not self.quiet:
+            self.progress = _bars()
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End a stretch of work."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+            self.tasks.clear()
+
+
+def _rate(size: int, seconds: float) -> str:
+    return f" ({size_text(size / seconds)}/s)" if size and seconds > 0.05 else ""
+
+
+def _bars() -> Progress:
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+        console=RichConsole(stderr=True),
+        transient=True,
+    )

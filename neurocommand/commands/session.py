@@ -1,0 +1,141 @@
+"""What every verb starts from: settings, manifest, lock, stores, console; each made when it is first needed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, assert_never
+
+import click
+
+from neurocommand import config, follow, jsontext, manifest
+from neurocommand.commands.console import Console
+from neurocommand.config import BUNDLED, DirectorySettings, HttpSettings, S3Settings, Settings, StoreSettings
+from neurocommand.lock import LockFile
+from neurocommand.manifest import Manifest
+from neurocommand.stores.interface import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Session:
+    """One run of the command line."""
+
+    def __init__(self, config_path: Path | None, *, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+        self.config_path = config_path
+        self.console = Console(verbose=verbose, quiet=quiet, log_file=log_file)
+        self.manifest_path: Path | None = None
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings in effect."""
+        return config.load(self.config_path, manifest=self.manifest_path)
+
+    @functools.cached_property
+    def manifest(self) -> Manifest:
+        """The manifest in effect; its warnings are not shown again by every verb.
+
+        Raises:
+            FaultsError: the manifest has a fault.
+        """
+        source = self.settings.manifest
+        if config.is_address(source):
+            cached = self.settings.state / "manifest"
+            text = follow.read_manifest_source(source, cached, _acceptable(source), self.console)
+            return manifest.parse(text, source, maintained=False)
+        path = config.bundled("apps.json") if source == BUNDLED else Path(source)
+        return manifest.parse(jsontext.read_bytes(path, str(path)), path.name)
+
+    @functools.cached_property
+    def lock(self) -> LockFile:
+        """The lock that goes with the manifest."""
+        return LockFile(self.settings.lock)
+
+    @functools.cached_property
+    def stores(self) -> tuple[Store, ...]:
+        """The configured stores, in their order."""
+        return tuple(_store(entry) for entry in self.settings.stores)
+
+    @contextlib.contextmanager
+    def closing_stores(self) -> Iterator[Sequence[Store]]:
+        """Hand out the stores and close their connections afterwards."""
+        with contextlib.ExitStack() as stack:
+            for store in self.stores:
+                close = getattr(store, "close", None)
+                if close is not None:
+                    stack.callback(close)
+            yield self.stores
+
+
+def _acceptable(source: str) -> Callable[[str], None]:
+    def validate(text: str) -> None:
+        manifest.parse(text, source, maintained=False)
+
+    return validate
+
+
+def _store(entry: StoreSettings) -> Store:
+    from neurocommand.stores.retry import RetryingStore
+
+    match entry:
+        case DirectorySettings():
+            from neurocommand.stores.directory import DirectoryStore
+
+            return DirectoryStore(entry.name, entry.path, entry.writable)
+        case S3Settings():
+            from neurocommand.stores.s3 import S3Store
+
+            return RetryingStore(
+                S3Store(
+                    entry.name,
+                    entry.bucket,
+                    endpoint=entry.endpoint,
+                    region=entry.region,
+                    prefix=entry.prefix,
+                    profile=entry.profile,
+                    anonymous=entry.anonymous,
+                    writable=entry.writable,
+                )
+            )
+        case HttpSettings():
+            from neurocommand.stores.http import HttpStore
+
+            return RetryingStore(HttpStore(entry.name, entry.url, entry.absent))
+        case _:
+            assert_never(entry)
+
+
+def takes_manifest(command: F) -> F:
+    """Give a verb the option ``--manifest``, which overrides the configuration."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+        if value is not None:
+            ctx.find_object(Session).manifest_path = value  # type: ignore[union-attr]
+
+    option = click.option(
+        "--manifest",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        expose_value=False,
+        is_eager=True,
+        callback=remember,
+        help="The manifest to read instead of the configured one.",
+    )
+    return option(command)
+
+
+def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the releases that a word on the command line may become; for shell completion."""
+    session = ctx.find_root().obj or Session(None, verbose=False, quiet=True, log_file=None)
+    declarations = session.manifest.declarations
+    if "/" in incomplete:
+        names = {f"{d.release.application}/{d.release.version}" for d in declarations}
+    else:
+        names = {d.release.application for d in declarations}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+takes_releases = click.argument("releases", nargs=-1, metavar="[RELEASE]...", shell_complete=complete_release)
+takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")

@@ -1,0 +1,321 @@
+"""Pure: wanted x locked x observed -> a plan of actions and problems, each with its reason (docs/design.md §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from neurocommand.lock import Lock
+from neurocommand.manifest import Declaration, Manifest
+from neurocommand.model import Artifact, Release, StoredObject
+from neurocommand.observation import (
+    Deployed,
+    Deployment,
+    Foreign,
+    HalfDeployed,
+    Observation,
+    RootView,
+    StoreView,
+    Unknown,
+)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert the image of a release to a SIF in the spool, and lock it."""
+
+    release: Release
+    reason: str
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Read all bytes of an object that a store holds into the spool, and lock them."""
+
+    release: Release
+    store: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Put the spool's SIF into a store."""
+
+    release: Release
+    store: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Bring a store an object that other stores hold; sources in the order of the configuration."""
+
+    release: Release
+    sources: tuple[str, ...]
+    store: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Deploy:
+    """Deploy a release under the root."""
+
+    release: Release
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rewrap:
+    """Renew wrappers and modulefile of a deployed release."""
+
+    release: Release
+    reason: str
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Withdraw a release that the manifest retires."""
+
+    release: Release
+    reason: str
+
+
+Action = Convert | Adopt | Upload | Copy | Deploy | Rewrap | Retire
+
+Kind = Literal["lost", "unknown", "unlisted", "foreign", "conflict", "changed"]
+
+_IMMUTABLE: tuple[Kind, ...] = ("conflict", "changed")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What no action can mend: about a release, or (without one) about a store."""
+
+    kind: Kind
+    subject: str
+    reason: str
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that the problem calls for."""
+        return 4 if self.kind in _IMMUTABLE else 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Actions, grouped by release in the order of the manifest, and problems."""
+
+    actions: tuple[Action, ...]
+    problems: tuple[Problem, ...]
+
+    def only(self, *kinds: type) -> Plan:
+        """Return the plan reduced to some kinds of action, without those that need one that is left out."""
+        kept: list[Action] = []
+        blocked: set[Release] = set()
+        for action in self.actions:
+            if isinstance(action, kinds):
+                kept += [action] if action.release not in blocked else []
+            elif isinstance(action, Convert | Adopt | Upload):
+                blocked.add(action.release)
+        return Plan(tuple(kept), self.problems)
+
+
+def make(manifest: Manifest, lock: Lock, observation: Observation, *, whole: bool = True) -> Plan:
+    """Compare what is wanted, locked and observed.
+
+    Args:
+        manifest: what is wanted.
+        lock: the identity of every known release.
+        observation: what stores and the root hold.
+        whole: the manifest is all that is wanted, so that what it does not name can be judged.
+    """
+    actions: list[Action] = []
+    problems = [
+        Problem("unknown", view.name, f"cannot be asked: {view.fault}") for view in observation.stores if view.fault
+    ]
+    for declaration in manifest.declarations:
+        decided = _Decision(declaration, lock.get(declaration.release), observation)
+        decided.decide()
+        actions += decided.actions
+        problems += decided.problems
+    if observation.root is not None and whole:
+        withdrawn, unlisted = _leftover(manifest, observation.root)
+        actions += withdrawn
+        problems += unlisted
+    return Plan(tuple(actions), tuple(problems))
+
+
+class _Decision:
+    """What to do about one release."""
+
+    def __init__(self, declaration: Declaration, artifact: Artifact | None, observation: Observation) -> None:
+        self.declaration = declaration
+        self.release = declaration.release
+        self.artifact = artifact
+        self.observation = observation
+        self.held: dict[str, StoredObject] = {}
+        self.unknown: dict[str, str] = {}
+        for view in observation.stores:
+            match view.ask(self.release):
+                case StoredObject() as found:
+                    self.held[view.name] = found
+                case Unknown(reason):
+                    self.unknown[view.name] = reason
+        self.actions: list[Action] = []
+        self.problems: list[Problem] = []
+
+    def problem(self, kind: Kind, reason: str) -> None:
+        self.problems.append(Problem(kind, self.release.id, reason))
+
+    def decide(self) -> None:
+        available = self.known() if self.artifact is not None else self.new()
+        if self.observation.root is not None:
+            self.deploy(self.observation.root, available=available)
+
+    def new(self) -> bool:
+        """Give a release that is not locked an identity; tell whether it will have one."""
+        if self.held:
+            return self.adopt()
+        if self.unknown:
+            self.problem("unknown", f"not locked, and {_told(self.unknown)}: it may exist")
+            return False
+        deployed = self.deployed()
+        if isinstance(deployed, Deployed):
+            self.problem("lost", f"deployed with sha256 {deployed.record.sha256}, but neither locked nor in any store")
+            return False
+        self.actions.append(Convert(self.release, "not locked, and in no store"))
+        for view in self.writable():
+            self.actions.append(Upload(self.release, view.name, "absent"))
+        return True
+
+    def adopt(self) -> bool:
+        # a store that states a digest binds the one that is adopted; the others are held against it
+        source = next((name for name, found in self.held.items() if found.sha256), next(iter(self.held)))
+        adopted = self.held[source]
+        differing = [
+            name
+            for name, found in self.held.items()
+            if found.size != adopted.size or found.sha256 not in (None, adopted.sha256)
+        ]
+        if differing:
+            sizes = ", ".join(f"{name} ({self.held[name].size} bytes)" for name in (source, *differing))
+            self.problem("conflict", f"not locked, and stores hold different bytes: {sizes}")
+            return False
+        self.actions.append(Adopt(self.release, source, f"not locked, but store {source} holds it"))
+        self.fill(tuple(self.held))
+        return True
+
+    def known(self) -> bool:
+        """Bring a locked release to every writable store; tell whether its bytes can be had."""
+        assert self.artifact is not None  # noqa: S101
+        good = tuple(name for name, found in self.held.items() if found.agrees(self.artifact))
+        if good:
+            self.fill(good)
+            return True
+        spooled = self.observation.spool.get(self.release)
+        if spooled == self.artifact.size:
+            for view in self.writable():
+                if view.name not in self.unknown:
+                    self.actions.append(Upload(self.release, view.name, self.lack(view.name)))
+            return True
+        if spooled is not None:
+            self.problem("changed", f"the spool's SIF has {spooled} bytes, the locked one {self.artifact.size}")
+        elif self.unknown:
+            self.problem("unknown", f"locked, and {_told(self.unknown)}: it may be lost")
+        else:
+            damaged = f" (damaged in {', '.join(self.held)})" if self.held else ""
+            self.problem("lost", f"locked, but good in no store{damaged}; a known release is never built again")
+        return False
+
+    def fill(self, good: tuple[str, ...]) -> None:
+        for view in self.writable():
+            if view.name not in good and view.name not in self.unknown:
+                self.actions.append(Copy(self.release, good, view.name, self.lack(view.name)))
+
+    def lack(self, store: str) -> str:
+        """Say what is wrong with a store's object."""
+        found = self.held.get(store)
+        if found is None or self.artifact is None:
+            return "absent"
+        if found.size != self.artifact.size:
+            return f"{found.size} bytes instead of the locked {self.artifact.size}"
+        return f"sha256 {found.sha256} instead of the locked {self.artifact.sha256}"
+
+    def writable(self) -> Iterator[StoreView]:
+        return (view for view in self.observation.stores if view.writable)
+
+    def deployed(self) -> Deployment | None:
+        root = self.observation.root
+        return root.deployments.get(self.release) if root is not None else None
+
+    def deploy(self, root: RootView, *, available: bool) -> None:
+        reason = self.lacking(root)
+        match self.deployed():
+            case Foreign():
+                self.problem(
+                    "foreign", "its place under the root is taken by something that neurocommand did not deploy"
+                )
+            case _ if reason and available:
+                self.actions.append(Deploy(self.release, reason))
+            case Deployed(record, complete) if not reason:
+                if not complete:
+                    self.actions.append(Rewrap(self.release, "its modulefile or a link is missing"))
+                elif record.wrapper_revision != root.wrapper_revision:
+                    self.actions.append(Rewrap(self.release, "made by other templates"))
+                elif set(record.categories) != set(self.declaration.categories):
+                    self.actions.append(Rewrap(self.release, "its categories changed"))
+
+    def lacking(self, root: RootView) -> str:
+        """Say why a release has to be deployed; empty when what is deployed is right."""
+        match self.deployed():
+            case None:
+                return "not deployed"
+            case HalfDeployed(reason):
+                return reason
+            case Deployed(record, _):
+                if self.artifact is None:
+                    return "deployed, but not locked yet"
+                if record.sha256 != self.artifact.sha256:
+                    return "deployed from other bytes than the locked ones"
+                if record.format != root.format:
+                    return f"deployed as {record.format} instead of {root.format}"
+        return ""
+
+
+def for_prefix(manifest: Manifest, lock: Lock, root: RootView) -> Plan:
+    """Plan what an install has to do under a prefix; where its bytes come from is found out when they are fetched.
+
+    Args:
+        manifest: the releases to install.
+        lock: the identity of every known release, the prefix's own lock included.
+        root: what stands under the prefix.
+    """
+    actions: list[Action] = []
+    problems: list[Problem] = []
+    for declaration in manifest.declarations:
+        decided = _Decision(declaration, lock.get(declaration.release), Observation((), root=root))
+        decided.deploy(root, available=True)
+        actions += decided.actions
+        problems += decided.problems
+    return Plan(tuple(actions), tuple(problems))
+
+
+def _told(unknown: Mapping[str, str]) -> str:
+    return "; ".join(f"store {name} cannot tell ({reason})" for name, reason in unknown.items())
+
+
+def _leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Iterable[Problem]]:
+    """Judge what is deployed but not wanted: retired, or merely gone from the manifest."""
+    wanted = {declaration.release for declaration in manifest.declarations}
+    retired = {retirement.release: retirement for retirement in manifest.retirements}
+    withdrawn: list[Action] = []
+    unlisted: list[Problem] = []
+    for release in sorted(set(root.deployments) - wanted):
+        if isinstance(root.deployments[release], Foreign):
+            continue
+        if release in retired:
+            withdrawn.append(Retire(release, retired[release].reason))
+        else:
+            unlisted.append(Problem("unlisted", release.id, "deployed, but neither wanted nor retired by the manifest"))
+    return withdrawn, unlisted

@@ -1,0 +1,55 @@
+"""The spool: the local directory where SIFs wait until every store has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from neurocommand.files import digest_of, remove_tree
+from neurocommand.layout import object_key, release_of_key
+from neurocommand.model import Artifact, Release
+
+
+class Spool:
+    """SIFs under their object keys, whole; what is being written has another name. Used under the run lock only."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sif(self, release: Release) -> Path:
+        """Return the place of a release's SIF."""
+        return self.path / object_key(release)
+
+    @property
+    def scratch(self) -> Path:
+        """Where tools put their temporary files; its content means nothing to the next run."""
+        return self.path / "scratch"
+
+    def prepare(self) -> None:
+        """Make the spool, and remove what a killed run left unfinished.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        for entry in self.path.iterdir():
+            if release_of_key(entry.name) is None:
+                remove_tree(entry)
+        self.scratch.mkdir()
+
+    def sizes(self) -> dict[Release, int]:
+        """Return the size in bytes of every SIF that waits here."""
+        if not self.path.is_dir():
+            return {}
+        found = ((release_of_key(entry.name), entry) for entry in self.path.iterdir() if entry.is_file())
+        return {release: entry.stat().st_size for release, entry in found if release is not None}
+
+    def holds(self, release: Release, artifact: Artifact) -> bool:
+        """Tell whether the release's SIF is here with the locked bytes, by reading them."""
+        path = self.sif(release)
+        return path.is_file() and digest_of(path) == (artifact.sha256, artifact.size)
+
+    def discard(self, releases: Iterable[Release]) -> None:
+        """Remove SIFs that are no longer needed."""
+        for release in releases:
+            self.sif(release).unlink(missing_ok=True)
