@@ -31,6 +31,26 @@ class NeurocommandError(Exception):
         self.hint = hint
 
 
+def plain_reason(error: BaseException) -> str:
+    """Say in a few words why something failed: what the system said at the root of a chain of exceptions.
+
+    Libraries wrap a refused connection three or four times; only the innermost layer is worth reading.
+
+    >>> plain_reason(ConnectionRefusedError(111, "Connection refused"))
+    'Connection refused'
+    """
+    found, seen = "", set[int]()
+    layer: BaseException | None = error
+    while layer is not None and id(layer) not in seen:
+        seen.add(id(layer))
+        if isinstance(layer, TimeoutError):
+            found = "no answer in time"
+        elif isinstance(layer, OSError) and layer.strerror:
+            found = str(layer.strerror)
+        layer = layer.__cause__ or layer.__context__
+    return found or printable(str(error) or type(error).__name__, 200)
+
+
 @dataclass(frozen=True, order=True)
 class Fault:
     """Something wrong at one place of a file; ``line`` counts from 1, 0 means the file as a whole."""
@@ -73,6 +93,20 @@ class ImageError(NeurocommandError):
 
 class StoreError(NeurocommandError):
     """A store could not do what was asked, or could not tell."""
+
+
+class TransientStoreError(StoreError):
+    """A store could not do it this time; asking again may help.
+
+    Args:
+        message: what happened, and to what.
+        hint: the next step for the reader.
+        retry_after: seconds that the server asks to wait; None when it does not say.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
 
 
 class StoreFullError(StoreError):

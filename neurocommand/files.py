@@ -9,9 +9,17 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 CHUNK = 1 << 20
+
+
+class Readable(Protocol):
+    """What bytes can be read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes; none at the end."""
+        ...
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
@@ -56,7 +64,7 @@ def current_umask() -> int:
 
 
 def copy_with_digest(
-    source: BinaryIO, target: BinaryIO | None, advance: Callable[[int], None] | None = None
+    source: Readable, target: BinaryIO | None, advance: Callable[[int], None] | None = None
 ) -> tuple[str, int]:
     """Copy a stream to its end and return the bare hex sha256 and the size in bytes of what was copied.
 

@@ -11,6 +11,10 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.]{0,63}", re.ASCII)
 BUILD_DATE = re.compile(r"[0-9]{8}|latest", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
+REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*", re.ASCII)
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
+REGISTRY = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+
 Format = Literal["tree", "sif"]
 
 
@@ -183,3 +187,35 @@ class DeployRecord:
     commands: tuple[str, ...]
     categories: tuple[str, ...]
     wrapper_revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """Where an image is kept: ``registry/repository:tag``.
+
+    Args:
+        registry: host, with ``:port`` where it is not the usual one.
+        repository: path of the image in the registry.
+        tag: its tag.
+        insecure: ask by plain http (a registry on this machine).
+
+    Raises:
+        ValueError: a part breaks the rule of the OCI distribution specification,
+            https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
+    """
+
+    registry: str
+    repository: str
+    tag: str
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if not REGISTRY.fullmatch(self.registry):
+            raise ValueError(f"registry {self.registry!r}: use host or host:port")
+        if not REPOSITORY.fullmatch(self.repository):
+            raise ValueError(f"repository {self.repository!r}: use a-z 0-9, with . _ - or / between them")
+        if not TAG.fullmatch(self.tag):
+            raise ValueError(f"tag {self.tag!r}: use letters, digits, _ . -, at most 128, no . or - first")
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}:{self.tag}"

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from neurocommand.errors import StoreError
 from neurocommand.model import Artifact, StoredObject
 
 Advance = Callable[[int], None]
+
+# A key is one file name that is safe as a path, in a URL and in every store; anything else in a store is foreign.
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,194}\.simg", re.ASCII)
+
+
+def check_key(store: str, key: str) -> None:
+    """Refuse what is no key, before it becomes part of a path or a URL.
+
+    Raises:
+        StoreError: the text is no key.
+    """
+    if not KEY.fullmatch(key):
+        raise StoreError(f"store {store}: {key!r} is no key of an object", "use <application>_<version>_<date>.simg")
 
 
 class Store(Protocol):
@@ -16,11 +31,14 @@ class Store(Protocol):
 
     Promises, tested for every store on its real server by ``tests/conformance``:
 
-    * Methods raise StoreError only (StoreFullError when there is no space); a missing file of the caller's is his bug.
+    * Methods raise StoreError (TransientStoreError when asking again may help, StoreFullError when there is no space),
+      ``put`` also ImmutableError. OSError means the caller's own file: not there, or its disk full.
     * An object is visible under its key only once it is complete; a killed or failed ``put`` leaves no object there,
-      or the one that was there before.
+      or the one that was there before, and a later ``put`` of any run removes what the killed one left.
     * ``put`` and ``delete`` are idempotent. ``put`` reads back what the server says it has and compares.
     * "Cannot tell" is a StoreError, never "absent".
+    * A store that is not ``writable`` refuses ``put`` and ``delete``, one that is not ``listable`` refuses ``list``.
+    * One instance may be used by several threads at once; nothing is asked of the server before the first call.
     """
 
     name: str
@@ -28,7 +46,9 @@ class Store(Protocol):
     listable: bool
 
     def list(self) -> Iterator[StoredObject]:
-        """Yield every SIF object (key ending in ``.simg``, at the top level); foreign keys are passed over.
+        """Yield every object whose key is one (``KEY``), sorted; foreign keys are passed over.
+
+        A listing may leave out the sha256 that ``stat`` states.
 
         Raises:
             StoreError: the store cannot be listed, or not to its end.
@@ -65,6 +85,7 @@ class Store(Protocol):
 
         Raises:
             StoreError: the object is absent, or its transfer ended before the stated size.
+            OSError: ``path`` cannot be written.
         """
         ...
 

@@ -1,0 +1,76 @@
+"""A store that asks another one again when that may help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import tenacity
+from tenacity.wait import wait_base
+
+from neurocommand.errors import TransientStoreError
+from neurocommand.model import Artifact, StoredObject
+from neurocommand.stores.interface import Advance, Store
+
+# A server that asks for a longer wait than this many seconds is given up for this run.
+LONGEST_WAIT = 60.0
+
+_Result = TypeVar("_Result")
+
+
+class RetryingStore:
+    """Repeat what failed with TransientStoreError, with waits that grow and differ from run to run.
+
+    Nothing else is repeated: an absent object, other bytes, a full store and a refusal stay what they are.
+
+    Args:
+        inner: the store that is asked.
+        attempts: how often at most.
+        wait: how long in between (tenacity's own notion); a server's Retry-After lengthens it.
+    """
+
+    def __init__(self, inner: Store, attempts: int = 4, wait: wait_base | None = None) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.writable = inner.writable
+        self.listable = inner.listable
+        self._backoff = wait or tenacity.wait_random_exponential(multiplier=0.5, max=20)
+        self._retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=self._wait,
+            retry=tenacity.retry_if_exception(_may_help),
+            reraise=True,
+        )
+
+    def list(self) -> Iterator[StoredObject]:
+        """List the inner store; a listing that breaks off is begun again, so nothing is yielded twice."""
+        yield from self._call(lambda: [*self.inner.list()])
+
+    def stat(self, key: str) -> StoredObject | None:
+        """Ask the inner store for an object."""
+        return self._call(lambda: self.inner.stat(key))
+
+    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
+        """Put to the inner store; a second attempt sends everything again."""
+        self._call(lambda: self.inner.put(key, path, artifact, advance))
+
+    def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
+        """Get from the inner store; a second attempt begins the file again."""
+        return self._call(lambda: self.inner.get(key, path, advance))
+
+    def delete(self, key: str) -> None:
+        """Delete from the inner store."""
+        self._call(lambda: self.inner.delete(key))
+
+    def _call(self, ask: Callable[[], _Result]) -> _Result:
+        return self._retrying(ask)
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, TransientStoreError) else None
+        return max(asked or 0.0, self._backoff(state))
+
+
+def _may_help(error: BaseException) -> bool:
+    return isinstance(error, TransientStoreError) and (error.retry_after or 0.0) <= LONGEST_WAIT

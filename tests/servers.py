@@ -1,0 +1,260 @@
+"""Loopback servers for tests: each picks a free port, is real, and is stopped by what started it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def refused_url() -> str:
+    """Return an address at which connections are refused."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+@contextlib.contextmanager
+def silent_server() -> Iterator[str]:
+    """Serve an address that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+# --- a web server that does what a function says --------------------------------------------------------------------
+
+
+@dataclass
+class Request:
+    """What a client asked."""
+
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+
+
+@dataclass
+class Answer:
+    """What the server says.
+
+    ``headers`` replaces what would be sent otherwise; None leaves a header out. ``sent`` cuts the body after so many
+    bytes and drops the connection, ``pause`` waits so many seconds before the body, ``drop`` says nothing at all.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str | None] = field(default_factory=dict)
+    sent: int | None = None
+    pause: float = 0.0
+    drop: bool = False
+
+
+Respond = Callable[[Request], Answer]
+
+
+class WebServer:
+    """A server on loopback that asks ``respond`` what to say; ``requests`` keeps what it was asked."""
+
+    def __init__(self, respond: Respond) -> None:
+        self.respond = respond
+        self.requests: list[Request] = []
+        self.stopping = threading.Event()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                request = Request(self.command, self.path, self.headers, self.rfile.read(length))
+                outer.requests.append(request)
+                outer._send(self, outer.respond(request))
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Say nothing."""
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Say nothing: clients that hang up are what many tests are about."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.port = int(self._server.server_address[1])
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def _send(self, handler: http.server.BaseHTTPRequestHandler, answer: Answer) -> None:
+        if answer.drop:
+            handler.close_connection = True
+            return
+        headers: dict[str, str | None] = {"Content-Length": str(len(answer.body)), **answer.headers}
+        handler.send_response(answer.status)
+        for name, value in headers.items():
+            if value is not None:
+                handler.send_header(name, value)
+        if headers["Content-Length"] is None:
+            handler.send_header("Connection", "close")
+        handler.end_headers()
+        if answer.pause:
+            handler.wfile.flush()
+            self.stopping.wait(answer.pause)
+        if handler.command != "HEAD":
+            handler.wfile.write(answer.body if answer.sent is None else answer.body[: answer.sent])
+        if answer.sent is not None:
+            handler.close_connection = True
+
+    def count(self, method: str) -> int:
+        """Return how often a method was asked."""
+        return sum(request.method == method for request in self.requests)
+
+    def __enter__(self) -> WebServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def serve_directory(directory: Path, metadata: bool = False) -> Respond:
+    """Answer HEAD and GET with the files of a directory, 404 else; with ``metadata`` state the sha256 as S3 does."""
+
+    def respond(request: Request) -> Answer:
+        path = directory / request.path.lstrip("/")
+        if not path.is_file():
+            return Answer(404)
+        body = path.read_bytes()
+        headers: dict[str, str | None] = {"Content-Type": "application/octet-stream"}
+        if metadata:
+            headers["x-amz-meta-sha256"] = hashlib.sha256(body).hexdigest()
+        return Answer(200, body, headers)
+
+    return respond
+
+
+# --- servers of others, as processes ----------------------------------------------------------------------------------
+
+
+def _until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            pytest.fail(f"{process.args} ended with {process.returncode}: {log.read_text(errors='replace')[-2000:]}")
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            error.close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"{process.args} does not answer at {url}")
+
+
+@contextlib.contextmanager
+def _running(argv: list[str], url: str, log: Path) -> Iterator[None]:
+    clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    with (
+        open(log, "wb") as output,
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=clean) as process,
+    ):
+        try:
+            _until_it_answers(url, process, log)
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def moto_server(directory: Path) -> Iterator[str]:
+    """Run moto's S3 as a process of its own and yield its address."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(argv, url + "/moto-api/", directory / "moto.log"):
+        yield url
+
+
+@dataclass(frozen=True)
+class Registry:
+    """An OCI registry: ``host:port``, and where it keeps its files."""
+
+    host: str
+    storage: Path
+
+
+@contextlib.contextmanager
+def oci_registry(directory: Path, auth: str = "") -> Iterator[Registry]:
+    """Run docker-registry with its storage below a directory.
+
+    Args:
+        directory: where its configuration, storage and log go.
+        auth: the YAML text of its ``auth`` section; empty: open to everybody.
+    """
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.fail("docker-registry is missing: ./test installs it (setup/packages.sh test)")
+    host = f"127.0.0.1:{free_port()}"
+    storage = directory / "registry"
+    configuration = directory / "registry.yml"
+    configuration.write_text(
+        "version: 0.1\n"
+        "log: {level: error, accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}\n"
+        f"http: {{addr: '{host}', secret: tests}}\n"
+        f"{f'auth: {auth}' if auth else ''}\n"
+    )
+    with _running([program, "serve", str(configuration)], f"http://{host}/v2/", directory / "registry.log"):
+        yield Registry(host, storage)
+
+
+# --- fixtures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def moto_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server; tests keep apart by the names of their buckets."""
+    with moto_server(tmp_path_factory.mktemp("moto")) as url:
+        yield url
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """An empty OCI registry, open to everybody."""
+    with oci_registry(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def web_server() -> Iterator[Callable[[Respond], WebServer]]:
+    """Start web servers that answer as a function says; they stop with the test."""
+    with contextlib.ExitStack() as servers:
+        yield lambda respond: servers.enter_context(WebServer(respond))
