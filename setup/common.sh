@@ -7,6 +7,10 @@ readonly top
 # Debian keeps some commands in sbin, which an ordinary user's PATH lacks. What the set-up itself made comes first.
 PATH=$top/.venv/bin:$PATH:$top/.tools/apptainer/bin:/usr/local/sbin:/usr/sbin:/sbin
 export PATH PIP_DISABLE_PIP_VERSION_CHECK=1
+# One language for numbers and messages, files that others may read, and only our own Python packages.
+export LC_ALL=C.UTF-8
+unset PYTHONHOME PYTHONPATH
+umask 022
 
 say() { printf 'setup: %s\n' "$*"; }
 
