@@ -1,0 +1,175 @@
+"""The files of an image as its programs see them: links are resolved inside it, nothing outside is ever touched."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neurocommand import squashfs
+
+Parts = tuple[str, ...]
+
+MOST_LINKS = 40  # as Linux: path_resolution(7)
+MOST_NAMES = 500  # given to one call of unsquashfs
+
+
+def parts_of(path: str) -> Parts:
+    """Split a path of the image into its names; ``.`` and empty names vanish, ``..`` stays.
+
+    >>> parts_of("/opt//fsl/./bin/")
+    ('opt', 'fsl', 'bin')
+    """
+    return tuple(part for part in path.split("/") if part not in ("", "."))
+
+
+class Tree:
+    """The files of an unpacked image."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def status(self, parts: Parts) -> os.stat_result | None:
+        """Return the status of a name below real directories, the link's own for a link; None when absent."""
+        try:
+            return os.lstat(self.path(parts))
+        except (OSError, ValueError):
+            return None
+
+    def names(self, parts: Parts) -> tuple[str, ...]:
+        """Return the sorted names in a real directory; none when it cannot be read."""
+        try:
+            return tuple(sorted(os.listdir(self.path(parts))))
+        except OSError:
+            return ()
+
+    def start(self, parts: Parts, size: int) -> bytes:
+        """Return at most the first ``size`` bytes of a regular file; nothing when it cannot be read."""
+        try:
+            with open(
+                os.open(self.path(parts), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+            ) as stream:
+                return stream.read(size)
+        except OSError:
+            return b""
+
+    def miss(self, parts: Parts) -> None:
+        """Be told that a path could not be followed to its end."""
+
+    def path(self, parts: Parts) -> str:
+        """Return the host's path of a name in the image."""
+        return os.path.join(self.directory, *parts)
+
+    def target(self, parts: Parts) -> Parts | None:
+        """Return where a name leads to, by way of every link inside the image; None when nowhere.
+
+        As for a program in the container: absolute links begin at the image's root, ``..`` stops there, and more than
+        40 links are a loop.
+        """
+        done: list[str] = []
+        waiting = list(reversed(parts))
+        links = 0
+        while waiting:
+            name = waiting.pop()
+            if name == "..":
+                done = done[:-1]
+                continue
+            status = self.status((*done, name))
+            if status is None:
+                self.miss((*done, name, *reversed(waiting)))
+                return None
+            if not stat.S_ISLNK(status.st_mode):
+                if waiting and not stat.S_ISDIR(status.st_mode):
+                    return None
+                done.append(name)
+                continue
+            links += 1
+            link = os.readlink(self.path((*done, name)))
+            if links > MOST_LINKS:
+                return None
+            done = [] if link.startswith("/") else done
+            waiting.extend(reversed(parts_of(link)))
+        return tuple(done)
+
+
+@dataclass
+class PartialTree(Tree):
+    """The files of a squashfs, of which only what was asked for is unpacked.
+
+    What is not there yet counts as absent and is noted; after ``fetch`` the caller asks again, until nothing new is
+    noted. So the same code reads both kinds of image and finds the same.
+
+    Args:
+        directory: where to unpack; is made.
+        image: the file that holds the squashfs.
+        offset: where the squashfs begins, in bytes.
+    """
+
+    directory: Path
+    image: Path
+    offset: int
+    _asked: set[tuple[Parts, int]] = field(default_factory=set)
+    _wanted: set[tuple[Parts, int]] = field(default_factory=set)
+
+    def status(self, parts: Parts) -> os.stat_result | None:
+        """Return the status; what is not there yet will be asked for."""
+        status = super().status(parts)
+        if status is None and _can_be_stored(parts):
+            self._want(parts, len(parts))
+        return status
+
+    def names(self, parts: Parts) -> tuple[str, ...]:
+        """Return the names in a directory; all of them will be asked for."""
+        self._want(parts, len(parts) + 1)
+        return super().names(parts)
+
+    def miss(self, parts: Parts) -> None:
+        """Ask for the end of a path, too: its parents are mostly real directories, and each would cost a round."""
+        if _can_be_stored(parts) and ".." not in parts:
+            self._want(parts, len(parts))
+
+    def fetch(self) -> bool:
+        """Unpack what was asked for since the last time; tell whether that was anything.
+
+        Raises:
+            ImageError: the squashfs is damaged, or there is no space.
+        """
+        wanted, self._wanted = sorted(self._wanted, key=lambda item: (item[1], item[0])), set()
+        self._asked.update(wanted)
+        for depth in sorted({depth for _, depth in wanted}):
+            names = ["/".join(parts) for parts, its_depth in wanted if its_depth == depth]
+            for first in range(0, len(names), MOST_NAMES):
+                some = names[first : first + MOST_NAMES]
+                # The root has no name; unsquashfs means it when it is given none.
+                squashfs.extract(self.image, self.offset, self.directory, [] if "" in some else some, depth)
+        self._make_readable()
+        return bool(wanted)
+
+    def _want(self, parts: Parts, depth: int) -> None:
+        if (parts, depth) not in self._asked:
+            self._wanted.add((parts, depth))
+
+    def _make_readable(self) -> None:
+        waiting = [os.fspath(self.directory)]
+        while waiting:
+            path = waiting.pop()
+            mode = os.lstat(path).st_mode
+            if stat.S_ISDIR(mode):
+                _allow(path, mode, 0o700)
+                waiting.extend(entry.path for entry in os.scandir(path))
+            elif stat.S_ISREG(mode):
+                _allow(path, mode, 0o400)
+
+
+def _can_be_stored(parts: Parts) -> bool:
+    """Tell whether a file system can hold the name, and unsquashfs be asked for it."""
+    try:
+        return all(len(os.fsencode(part)) <= 255 and "\0" not in part for part in parts)
+    except UnicodeEncodeError:
+        return False
+
+
+def _allow(path: str, mode: int, bits: int) -> None:
+    if mode & bits != bits:
+        os.chmod(path, stat.S_IMODE(mode) | bits)

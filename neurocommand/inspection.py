@@ -1,0 +1,210 @@
+"""What the file system of an image says about its use: commands, variables, README; read without running anything."""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from neurocommand import imageenv
+from neurocommand.imagefiles import PartialTree, Parts, Tree, parts_of
+from neurocommand.model import Inspection, SkippedCommand
+from neurocommand.programs import Program, architecture_of, program_of
+from neurocommand.sifheader import locate, recorded_environment
+
+Environment = tuple[tuple[str, str], ...]
+
+COMMAND = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.+@-]*", re.ASCII)
+LONGEST_COMMAND = 200
+LIBRARY = re.compile(r".*\.so(\.[0-9]+)*", re.ASCII)
+README_SIZE = 256 << 10
+ENVIRONMENT_SIZE = 1 << 20
+MOST_ROUNDS = 500
+
+PREFIX = "DEPLOY_ENV_"
+# What Apptainer appends to the image's PATH where it is missing: fixpath in action_script.sh, defaultPath in env.go.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def inspect_tree(tree: Path, application: str, recorded: Environment | None) -> Inspection:
+    """Inspect an unpacked image.
+
+    Args:
+        tree: its directory.
+        application: the application, whose own name may be a command even where such names are excluded.
+        recorded: the OCI image's environment as (name, value); None reads the tree's environment files instead.
+    """
+    return _inspect(Tree(tree), application, recorded)
+
+
+def inspect_sif(path: Path, application: str, scratch: Path) -> Inspection:
+    """Inspect a SIF; only what has to be looked at is unpacked.
+
+    Args:
+        path: the SIF.
+        application: the application, as for ``inspect_tree``.
+        scratch: where to unpack; must not exist, its parent must; the caller removes it.
+
+    Raises:
+        ImageError: no sound SIF, or no space.
+    """
+    recorded = recorded_environment(path)
+    scratch.mkdir()
+    tree = PartialTree(scratch, path, locate(path).offset)
+    inspection = _inspect(tree, application, recorded)
+    for _ in range(MOST_ROUNDS):
+        if not tree.fetch():
+            break
+        inspection = _inspect(tree, application, recorded)
+    return inspection
+
+
+def excluded_commands() -> frozenset[str]:
+    """Return the names that never become commands, unless the application is that tool."""
+    return _listed("excluded-commands.txt")
+
+
+def excluded_variables() -> frozenset[str]:
+    """Return the variables that an image may not set on a host; ``*`` at the end stands for any continuation."""
+    return _listed("excluded-variables.txt")
+
+
+@cache
+def _listed(name: str) -> frozenset[str]:
+    """Return the words of a file in wrappers/, without comments."""
+    text = (package_files("neurocommand") / "wrappers" / name).read_text(encoding="utf-8")
+    return frozenset(word for line in text.splitlines() for word in line.partition("#")[0].split())
+
+
+def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Inspection:
+    environment = dict(recorded) if recorded is not None else imageenv.parse(_environment_files(tree))
+    search = _search_path(tree, environment.get("PATH", ""))
+    found: dict[str, Program] = {}
+    skipped: dict[str, str] = {}
+    excluded = excluded_commands() - {application}
+    for name, outcome in (*_of_path(tree, environment, search), *_of_bins(tree, environment, search)):
+        reason = outcome if isinstance(outcome, str) else _reason_against(name, excluded)
+        if reason is not None:
+            skipped.setdefault(_shown(name), reason)
+        elif isinstance(outcome, Program):
+            found.setdefault(name, outcome)
+    variables = dict(_variables(environment, skipped))
+    return Inspection(
+        commands=tuple(sorted(found)),
+        skipped=tuple(SkippedCommand(name, reason) for name, reason in sorted(skipped.items()) if name not in found),
+        environment=tuple(sorted(variables.items())),
+        readme=_readme(tree),
+        architecture=_architecture(tree, found.values()),
+    )
+
+
+def _environment_files(tree: Tree) -> Iterator[str]:
+    """Yield the image's environment files; a link in place of one is not followed."""
+    directory = (".singularity.d", "env")
+    for name in tree.names(directory):
+        status = tree.status((*directory, name))
+        if name.endswith(".sh") and status is not None and stat.S_ISREG(status.st_mode):
+            yield tree.start((*directory, name), ENVIRONMENT_SIZE).decode(errors="surrogateescape")
+
+
+def _search_path(tree: Tree, path: str) -> tuple[Parts, ...]:
+    """Return the directories in which the container looks for a command, links resolved."""
+    texts = [text for text in (path + ":" + DEFAULT_PATH).split(":") if text.startswith("/")]
+    targets = (tree.target(parts_of(text)) for text in texts)
+    return tuple(dict.fromkeys(target for target in targets if target is not None))
+
+
+def _of_path(tree: Tree, environment: dict[str, str], search: tuple[Parts, ...]) -> Iterator[tuple[str, Program | str]]:
+    """Yield every executable name at depth 1 of DEPLOY_PATH's directories: a program, or the reason against it."""
+    for text in environment.get("DEPLOY_PATH", "").split(":"):
+        directory = tree.target(parts_of(text)) if text.startswith("/") else None
+        if not text or directory is None:
+            if text:
+                yield text, "directory of DEPLOY_PATH that the image does not have"
+            continue
+        for name in tree.names(directory):
+            outcome = program_of(tree, (*directory, name))
+            if isinstance(outcome, Program) and directory not in search and _found(tree, name, search) is None:
+                yield name, f"{_shown(text)} is not on the image's PATH, so the container would not find it"
+            elif outcome is not None:
+                yield name, outcome
+
+
+def _of_bins(tree: Tree, environment: dict[str, str], search: tuple[Parts, ...]) -> Iterator[tuple[str, Program | str]]:
+    """Yield every name of DEPLOY_BINS: the program that the image's PATH leads to, or the reason against it."""
+    for name in filter(None, environment.get("DEPLOY_BINS", "").split(":")):
+        program = _found(tree, name, search) if "/" not in name and name not in (".", "..") else None
+        yield name, program or "DEPLOY_BINS names it, but it is not on the image's PATH"
+
+
+def _found(tree: Tree, name: str, search: tuple[Parts, ...]) -> Program | None:
+    for directory in search:
+        outcome = program_of(tree, (*directory, name))
+        if isinstance(outcome, Program):
+            return outcome
+    return None
+
+
+def _reason_against(name: str, excluded: frozenset[str]) -> str | None:
+    if not COMMAND.fullmatch(name):
+        return "its name is not safe: use letters, digits and _ . + @ -, none of . + - first"
+    if len(name) > LONGEST_COMMAND:
+        return f"its name is longer than {LONGEST_COMMAND} characters"
+    if LIBRARY.fullmatch(name):
+        return "a shared library"
+    return "would hide a program of the host (wrappers/excluded-commands.txt)" if name in excluded else None
+
+
+def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the DEPLOY_ENV_ variables that are safe to set on a host; note the reason against the others."""
+    for full_name, value in environment.items():
+        if not full_name.startswith(PREFIX):
+            continue
+        name = full_name.removeprefix(PREFIX)
+        if not imageenv.NAME.fullmatch(name):
+            skipped[_shown(full_name)] = "its name is no variable's: use letters, digits and _, no digit first"
+        elif _is_excluded_variable(name):
+            skipped[full_name] = "would change how the host's own shell and programs work"
+        elif not _is_text(value):
+            skipped[full_name] = "its value is no text"
+        else:
+            yield name, value
+
+
+def _is_excluded_variable(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in excluded_variables())
+
+
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _readme(tree: Tree) -> str:
+    """Return /README.md without control characters, at most 256 KiB of it; a link in its place is not followed."""
+    status = tree.status(("README.md",))
+    if status is None or not stat.S_ISREG(status.st_mode):
+        return ""
+    text = tree.start(("README.md",), README_SIZE).decode(errors="replace").replace("\r\n", "\n")
+    return "".join(character for character in text if character in "\n\t" or not _is_control(character))
+
+
+def _is_control(character: str) -> bool:
+    return character < " " or "\x7f" <= character <= "\x9f"
+
+
+def _architecture(tree: Tree, programs: Iterable[Program]) -> str:
+    """Return the architecture of most programs; where all are scripts, that of the image's shell."""
+    known = [program.architecture for program in programs if program.architecture]
+    return max(sorted(set(known)), key=known.count) if known else architecture_of(tree, ("bin", "sh"))
+
+
+def _shown(name: str) -> str:
+    """Return a name as it can be printed: itself, or quoted with escapes."""
+    return name if name.isprintable() else ascii(name)
