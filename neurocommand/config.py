@@ -122,7 +122,7 @@ def load(
     Args:
         given: the configuration file named on the command line.
         environ: the environment; the process's own unless said otherwise.
-        manifest: the manifest named on the command line, which has its lock beside it.
+        manifest: the manifest named on the command line.
 
     Raises:
         ConfigurationError: the file has faults.
@@ -139,8 +139,7 @@ def load(
         merged = _merge(merged, _read(_text(path), str(path)))
         base = path.absolute().parent
     if manifest is not None:
-        merged = {key: value for key, value in merged.items() if key != "lock"}
-        merged["manifest"] = str(manifest.absolute())
+        merged = {**merged, "manifest": str(manifest.absolute())}
     return _settings(merged, base, environ)
 
 

@@ -139,6 +139,12 @@ class ImmutableError(NeurocommandError):
     exit_code = 4
 
 
+class PolicyError(NeurocommandError):
+    """A rule that someone set forbids it."""
+
+    exit_code = 5
+
+
 class BusyError(NeurocommandError):
     """Another run holds the run lock."""
 

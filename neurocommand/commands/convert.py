@@ -1,0 +1,31 @@
+"""``neurocommand convert``: image -> SIF in the spool, locked."""
+
+from __future__ import annotations
+
+import click
+
+from neurocommand.commands import pipeline
+from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.plan import Convert
+
+STAGE = pipeline.Stage((Convert,), deploys=False)
+
+
+@click.command("convert")
+@takes_releases
+@takes_manifest
+@takes_dry_run
+@takes_json
+@click.pass_obj
+def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
+    """Convert images to SIF, and lock them.
+
+    Only releases that are neither locked nor in any store are converted: a release id never changes its bytes. The
+    SIF waits in the spool for `neurocommand upload`.
+
+    \b
+    Examples:
+      neurocommand convert niimath
+      neurocommand convert --dry-run --json
+    """
+    return pipeline.run(session, STAGE, releases, root=None, dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,30 @@
+"""``neurocommand plan``: what a sync would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from neurocommand.commands import pipeline
+from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.sync import STAGE
+
+
+@click.command("plan")
+@takes_releases
+@takes_manifest
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured.")
+@takes_json
+@click.pass_obj
+def command(session: Session, releases: tuple[str, ...], root: Path | None, as_json: bool) -> int:
+    """Show what a sync would do, and why.
+
+    Exits with 1 when there are problems: releases that are lost, stores that cannot be asked, …
+
+    \b
+    Examples:
+      neurocommand plan
+      neurocommand plan fsl --json
+    """
+    return pipeline.run(session, STAGE, releases, root=root, dry_run=True, as_json=as_json, force=True)

@@ -1,0 +1,68 @@
+"""``neurocommand remove``: the reverse of install."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from neurocommand import observe
+from neurocommand.commands.console import echo_json
+from neurocommand.commands.session import Session, complete_release, takes_dry_run, takes_json
+from neurocommand.deploy import Deployer
+from neurocommand.errors import UsageError, printable
+from neurocommand.layout import Root
+from neurocommand.model import Release
+from neurocommand.observation import Foreign
+from neurocommand.render import templates
+from neurocommand.runlock import RunLock
+
+
+@click.command("remove")
+@click.argument("releases", nargs=-1, required=True, metavar="RELEASE...", shell_complete=complete_release)
+@click.option("--prefix", type=click.Path(path_type=Path, file_okay=False), help="Where it was installed.")
+@takes_dry_run
+@takes_json
+@click.pass_obj
+def command(session: Session, releases: tuple[str, ...], prefix: Path | None, dry_run: bool, as_json: bool) -> int:
+    """Remove installed releases: image, wrappers, modulefile and record.
+
+    RELEASE is application (when one version of it is installed), application/version or the full id.
+
+    \b
+    Examples:
+      neurocommand remove niimath
+      neurocommand remove fsl/6.0.7.16 --prefix /opt/neuro --dry-run
+    """
+    root = Root((prefix or session.settings.prefix).absolute())
+    installed = _installed(root, session)
+    chosen = [_choose(argument, installed, root) for argument in releases]
+    if not dry_run:
+        with RunLock(root.run_lock):
+            deployer = Deployer(root, session.settings.install_format, (), session.console)
+            deployer.prepare()
+            for release in chosen:
+                deployer.remove(release)
+    if as_json:
+        echo_json({"dry_run": dry_run, "removed": [release.id for release in chosen]})
+    else:
+        for release in chosen:
+            click.echo(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}")
+    return 0
+
+
+def _installed(root: Root, session: Session) -> list[Release]:
+    view = observe.root(root, session.settings.install_format, templates.REVISION)
+    return sorted(release for release, found in view.deployments.items() if not isinstance(found, Foreign))
+
+
+def _choose(argument: str, installed: list[Release], root: Root) -> Release:
+    application, _, version = argument.partition("/")
+    found = [r for r in installed if argument == r.id] or [
+        r for r in installed if r.application == application and version in ("", r.version)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(f"{printable(argument)}: not installed under {root.path}", "see: neurocommand status")
+    raise UsageError(f"{argument} is ambiguous", f"say which: {', '.join(r.id for r in found)}")

@@ -1,0 +1,101 @@
+"""Plans and outcomes as text and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from neurocommand.apply import Done, Failed, Outcome, Skipped
+from neurocommand.commands.console import Console
+from neurocommand.plan import Action, Adopt, Copy, Plan, Problem, Upload
+
+
+def action_name(action: Action) -> str:
+    """Return the verb of an action."""
+    return type(action).__name__.lower()
+
+
+def action_values(action: Action) -> dict[str, Any]:
+    """Return an action as JSON values."""
+    values: dict[str, Any] = {"action": action_name(action), "release": action.release.id}
+    if isinstance(action, Adopt | Copy | Upload):
+        values["store"] = action.store
+    if isinstance(action, Copy):
+        values["sources"] = list(action.sources)
+    return {**values, "reason": action.reason}
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON values."""
+    return {
+        "actions": [action_values(a) for a in plan.actions],
+        "problems": [_problem_values(p) for p in plan.problems],
+    }
+
+
+def _problem_values(problem: Problem) -> dict[str, str]:
+    return {"kind": problem.kind, "subject": problem.subject, "reason": problem.reason}
+
+
+def outcome_values(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as JSON values."""
+    values = action_values(outcome.action)
+    match outcome:
+        case Done(_, detail):
+            return {**values, "outcome": "done", "detail": detail}
+        case Failed(_, error):
+            return {**values, "outcome": "failed", "error": error.message, "hint": error.hint}
+        case Skipped(_, reason):
+            return {**values, "outcome": "skipped", "error": reason}
+
+
+def echo_plan(plan: Plan) -> None:
+    """Write a plan for people to standard output; its last line sums it up."""
+    for action in plan.actions:
+        where = f" -> {action.store}" if isinstance(action, Copy | Upload) else ""
+        click.echo(f"{action_name(action):8} {action.release}{where}: {action.reason}")
+    for problem in plan.problems:
+        click.echo(problem_text(problem))
+    click.echo(_summary(plan))
+
+
+def problem_text(problem: Problem) -> str:
+    """Return a problem as one line."""
+    return f"problem  {problem.subject}: {problem.kind}: {problem.reason}"
+
+
+def _summary(plan: Plan) -> str:
+    if not plan.actions and not plan.problems:
+        return "nothing to do"
+    return f"{_count(len(plan.actions), 'action')}, {_count(len(plan.problems), 'problem')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """Say how one action ended."""
+    name = f"{outcome.action.release}: {action_name(outcome.action)}"
+    match outcome:
+        case Done(_, detail):
+            console.say(f"{name}: done: {detail}")
+        case Failed(_, error):
+            console.complain(f"{name}: failed: {error.message}" + (f"\n  next: {error.hint}" if error.hint else ""))
+        case Skipped(_, reason):
+            console.complain(f"{name}: skipped: {reason}")
+
+
+def exit_code(outcomes: Iterable[Outcome], problems: Sequence[Problem]) -> int:
+    """Return the gravest exit code: 4 before 3 before the others, 0 when all went well."""
+    codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed)}
+    codes |= {problem.exit_code for problem in problems}
+    return next((code for code in (4, 3) if code in codes), min(codes, default=0))
+
+
+def totals(outcomes: Sequence[Outcome], problems: Sequence[Problem]) -> str:
+    """Return the last line of a run."""
+    done, failed, skipped = (sum(isinstance(o, kind) for o in outcomes) for kind in (Done, Failed, Skipped))
+    return f"{done} done, {failed} failed, {skipped} skipped, {_count(len(problems), 'problem')}"

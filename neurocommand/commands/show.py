@@ -1,0 +1,78 @@
+"""``neurocommand show``: one release."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from neurocommand import observe
+from neurocommand.commands.console import echo_json, size_text
+from neurocommand.commands.session import Session, complete_release, takes_json, takes_manifest
+from neurocommand.commands.status import place_state, store_state
+from neurocommand.layout import Root
+from neurocommand.manifest import Declaration
+from neurocommand.observation import Deployed
+from neurocommand.render import templates
+
+
+@click.command("show")
+@click.argument("release", shell_complete=complete_release)
+@takes_manifest
+@takes_json
+@click.pass_obj
+def command(session: Session, release: str, as_json: bool) -> int:
+    """Show what is known about one release.
+
+    RELEASE is application, application/version or the full id: its digest and size, which stores hold it, where it is
+    deployed, and the commands it gives.
+
+    \b
+    Examples:
+      neurocommand show niimath
+      neurocommand show fsl/6.0.7.16 --json
+    """
+    values = _values(session, session.manifest.choose(release))
+    if as_json:
+        echo_json(values)
+        return 0
+    for name, value in values.items():
+        click.echo(f"{name:14} {_text(name, value)}")
+    return 0
+
+
+def _values(session: Session, declaration: Declaration) -> dict[str, Any]:
+    release = declaration.release
+    artifact = session.lock.lock.get(release)
+    with session.closing_stores() as stores:
+        views = observe.stores(stores, [release])
+    roots: dict[str, Any] = {}
+    commands: set[str] = set()
+    for path in {session.settings.prefix: None, session.settings.root: None}:
+        if path is None:
+            continue
+        found = observe.root(Root(path), session.settings.publish_format, templates.REVISION).deployments.get(release)
+        roots[str(path)] = place_state(found)
+        commands |= set(found.record.commands) if isinstance(found, Deployed) else set()
+    return {
+        "id": release.id,
+        "label": declaration.label,
+        "categories": list(declaration.categories),
+        "launchers": [entry.label for entry in session.manifest.launchers if entry.release == release],
+        "sha256": artifact.sha256 if artifact else None,
+        "size": artifact.size if artifact else None,
+        "source_digest": artifact.source_digest if artifact else None,
+        "stores": {view.name: store_state(view.ask(release), artifact) for view in views},
+        "roots": roots,
+        "commands": sorted(commands),
+    }
+
+
+def _text(name: str, value: Any) -> str:
+    if name == "size" and value is not None:
+        return f"{value} ({size_text(value)})"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {state}" for key, state in value.items())
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "not locked" if value is None else str(value)

@@ -1,0 +1,98 @@
+"""``neurocommand status``: releases x stores and root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from neurocommand import plan as planning
+from neurocommand.commands import pipeline, report
+from neurocommand.commands.console import echo_json
+from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases
+from neurocommand.layout import Root
+from neurocommand.model import Artifact, StoredObject
+from neurocommand.observation import Deployed, Deployment, HalfDeployed, Observation, Unknown
+from neurocommand.plan import Plan
+from neurocommand.spool import Spool
+
+
+@click.command("status")
+@takes_releases
+@takes_manifest
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured.")
+@takes_json
+@click.pass_obj
+def command(session: Session, releases: tuple[str, ...], root: Path | None, as_json: bool) -> int:
+    """Show which stores and roots hold which releases.
+
+    Exits with 1 when there are problems; what a sync would mend is not one.
+
+    \b
+    Examples:
+      neurocommand status
+      neurocommand status mrtrix3 --json
+    """
+    wanted = session.manifest.only(releases)
+    path = root or session.settings.root
+    place = Root(path.absolute()) if path else None
+    with session.closing_stores():
+        observation = pipeline.observe_all(session, wanted, place, Spool(session.settings.spool))
+    rows = [
+        _row(session, observation, declaration.release.id, session.lock.lock.get(declaration.release), declaration)
+        for declaration in wanted.declarations
+    ]
+    plan = planning.make(wanted, session.lock.lock, observation, whole=not releases)
+    if as_json:
+        echo_json({"releases": rows, **report.plan_values(Plan((), plan.problems))})
+    else:
+        _print(rows, plan)
+    return report.exit_code((), plan.problems)
+
+
+def _row(
+    session: Session, observation: Observation, release_id: str, artifact: Artifact | None, declaration: Any
+) -> dict[str, Any]:
+    release = declaration.release
+    row: dict[str, Any] = {"release": release_id, "locked": artifact is not None}
+    row["stores"] = {view.name: store_state(view.ask(release), artifact) for view in observation.stores}
+    if observation.root is not None:
+        row["root"] = place_state(observation.root.deployments.get(release))
+    return row
+
+
+def store_state(seen: StoredObject | Unknown | None, artifact: Artifact | None) -> str:
+    """Say in a word what a store has: present, unverified (it states no digest), damaged, absent or unknown."""
+    if seen is None:
+        return "absent"
+    if isinstance(seen, Unknown):
+        return "unknown"
+    if artifact is None:
+        return "present, not locked"
+    if not seen.agrees(artifact):
+        return "damaged"
+    return "present" if seen.sha256 else "present, unverified"
+
+
+def place_state(found: Deployment | None) -> str:
+    """Say in a word what stands under a root."""
+    match found:
+        case None:
+            return "absent"
+        case Deployed(_, complete):
+            return "deployed" if complete else "incomplete"
+        case HalfDeployed():
+            return "half-deployed"
+        case _:
+            return "foreign"
+
+
+def _print(rows: list[dict[str, Any]], plan: Plan) -> None:
+    for row in rows:
+        states = [f"{name}: {state}" for name, state in row["stores"].items()]
+        states += [f"root: {row['root']}"] if "root" in row else []
+        click.echo(f"{row['release']}: {'locked' if row['locked'] else 'not locked'}; {', '.join(states)}")
+    for problem in plan.problems:
+        click.echo(report.problem_text(problem))
+    click.echo(f"{len(rows)} releases, {len(plan.problems)} problems")

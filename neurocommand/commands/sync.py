@@ -1,0 +1,37 @@
+"""``neurocommand sync``: everything that is missing anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from neurocommand.commands import pipeline
+from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.plan import Adopt, Convert, Copy, Deploy, Retire, Rewrap, Upload
+
+STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True)
+
+
+@click.command("sync")
+@takes_releases
+@takes_manifest
+@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured.")
+@click.option("--force", is_flag=True, help="Withdraw more releases than the limit allows.")
+@takes_dry_run
+@takes_json
+@click.pass_obj
+def command(
+    session: Session, releases: tuple[str, ...], root: Path | None, force: bool, dry_run: bool, as_json: bool
+) -> int:
+    """Bring stores and shared root up to date with the manifest.
+
+    Converts what is in no store, locks it, uploads and copies it to every writable store, and deploys it under the
+    shared root, if there is one. Safe to run again: an up-to-date world gives "nothing to do".
+
+    \b
+    Examples:
+      neurocommand sync --dry-run
+      neurocommand sync fsl/6.0.7.16 --root /srv/neuro
+    """
+    return pipeline.run(session, STAGE, releases, root=root, dry_run=dry_run, as_json=as_json, force=force)

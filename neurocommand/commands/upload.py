@@ -1,0 +1,30 @@
+"""``neurocommand upload``: spool, or another store -> every writable store."""
+
+from __future__ import annotations
+
+import click
+
+from neurocommand.commands import pipeline
+from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.plan import Copy, Upload
+
+STAGE = pipeline.Stage((Upload, Copy), deploys=False)
+
+
+@click.command("upload")
+@takes_releases
+@takes_manifest
+@takes_dry_run
+@takes_json
+@click.pass_obj
+def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
+    """Put converted SIFs into every store that lacks them.
+
+    A damaged object is replaced by the locked bytes. What a store already has is not sent again.
+
+    \b
+    Examples:
+      neurocommand upload niimath
+      neurocommand upload --dry-run
+    """
+    return pipeline.run(session, STAGE, releases, root=None, dry_run=dry_run, as_json=as_json)
