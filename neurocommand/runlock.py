@@ -1,0 +1,84 @@
+"""One run at a time: a lock that the kernel gives up whatever happens to its holder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from neurocommand.errors import BusyError, NeurocommandError
+
+
+class RunLock:
+    """Hold a run lock as long as a ``with`` block runs.
+
+    The lock is flock(2) on the open file, which Linux keeps across machines on NFS as well. The file says who holds it
+    (JSON: pid, host, since, command) and stays when the run ends: were it removed, two runs could lock two files of one
+    name. Programs that the run starts do not inherit it.
+
+    Args:
+        path: the lock's file; its directory is made when it is not there.
+        command: what the holder is doing, for the message that others get.
+
+    Raises:
+        BusyError: on entering, when another run holds it; names that run.
+        NeurocommandError: on entering, when the file cannot be opened or locked.
+    """
+
+    def __init__(self, path: Path, command: str = "") -> None:
+        self.path = path
+        self.command = command
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> RunLock:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, self._holder().encode(), 0)
+        except OSError as error:
+            busy = error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+            failure = self._busy(descriptor) if busy else self._unusable(error)
+            os.close(descriptor)
+            raise failure from error
+        self._descriptor = descriptor
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+    def _holder(self) -> str:
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime())
+        fields = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": self.command}
+        return json.dumps(fields) + "\n"
+
+    def _busy(self, descriptor: int) -> BusyError:
+        try:
+            fields = json.loads(os.pread(descriptor, 4096, 0))
+            command = f" ({fields['command']})" if fields["command"] else ""
+            holder = f"process {fields['pid']} on {fields['host']}{command} since {fields['since']}"
+        except (ValueError, KeyError, TypeError):
+            # The holder has the lock but has not said yet who it is.
+            holder = "another run"
+        return BusyError(f"{self.path}: the run lock is held by {holder}", "wait until it has ended, then run again")
+
+    def _unusable(self, error: OSError) -> NeurocommandError:
+        return NeurocommandError(
+            f"{self.path}: no run lock can be taken: {error.strerror}", "may this user write there, and has it space?"
+        )
