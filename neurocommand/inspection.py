@@ -169,8 +169,9 @@ def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator
             skipped[_shown(full_name)] = "its name is no variable's: use letters, digits and _, no digit first"
         elif _is_excluded_variable(name):
             skipped[full_name] = "would change how the host's own shell and programs work"
-        elif not _is_text(value):
-            skipped[full_name] = "its value is no text"
+        elif not _is_one_line(value):
+            # Lmod's own output leaves a line break bare: what follows it would run in the user's shell.
+            skipped[full_name] = "its value has a line break or control character, which no module can set safely"
         else:
             yield name, value
 
@@ -179,11 +180,12 @@ def _is_excluded_variable(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in excluded_variables())
 
 
-def _is_text(value: str) -> bool:
+def _is_one_line(value: str) -> bool:
     try:
-        return b"\0" not in value.encode()
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return not any(_is_control(character) for character in value if character != "\t")
 
 
 def _readme(tree: Tree) -> str:

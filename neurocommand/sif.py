@@ -24,7 +24,7 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
     """Make a SIF from an OCI image with Apptainer, as whoever runs this.
 
     Args:
-        reference: the image with its transport: ``docker://…@sha256:…``, ``docker-archive:/file.tar``,.
+        reference: the image with its transport: ``docker://…@sha256:…``, ``docker-archive:/file.tar``.
         path: the SIF to make; must not exist.
         insecure: speak HTTP to the registry.
         scratch: a directory for Apptainer's cache and temporary files, about three times the size of the image.

@@ -1,0 +1,35 @@
+"""The templates of generated files: plain text in wrappers/, with placeholders like ``@RELEASE@``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+
+PLACEHOLDER = re.compile(r"@([A-Z]+)@")
+
+_PACKAGE = files("neurocommand")
+# What wrappers and modulefiles are made from; a comment changed here renews them, which does no harm.
+_SOURCES = (
+    _PACKAGE / "wrappers" / "wrapper.sh.in",
+    _PACKAGE / "wrappers" / "module.lua.in",
+    _PACKAGE / "wrappers" / "excluded-commands.txt",
+    _PACKAGE / "wrappers" / "excluded-variables.txt",
+    _PACKAGE / "render" / "wrapper.py",
+    _PACKAGE / "render" / "modulefile.py",
+)
+
+WRAPPER, MODULE_LUA = (source.read_text(encoding="utf-8") for source in _SOURCES[:2])
+
+# The identity of all of these: 12 hex digits. A release deployed with another one gets its wrappers anew.
+REVISION = hashlib.sha256(b"\0".join(source.read_bytes() for source in _SOURCES)).hexdigest()[:12]
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """Replace each placeholder by its value, in one pass, so that values may hold anything.
+
+    Raises:
+        KeyError: the template has a placeholder without a value.
+    """
+    return PLACEHOLDER.sub(lambda match: values[match[1]], template)

@@ -1,0 +1,23 @@
+"""The wrapper of one command: a POSIX shell script that becomes the container runtime."""
+
+from __future__ import annotations
+
+from neurocommand.model import Format, Release
+from neurocommand.render import templates
+
+# How the wrapper tests that its image is there: the slash asks for a directory.
+TESTS: dict[Format, str] = {"tree": '-x "$image/"', "sif": '-r "$image"'}
+
+
+def wrapper(release: Release, command: str, image_format: Format) -> str:
+    """Return the text of a wrapper.
+
+    It finds the image at ``../<release>.simg`` from its own place, so it depends on no root.
+
+    Args:
+        release: the release.
+        command: the program's name inside the image; safe as a file name (model.Inspection).
+        image_format: what the image is, a tree or a SIF.
+    """
+    values = {"RELEASE": release.id, "COMMAND": command, "TEST": TESTS[image_format]}
+    return templates.fill(templates.WRAPPER, values)
