@@ -64,12 +64,15 @@ import_base() {
 }
 
 mkdir -p "$folder"
+# A build that fails or is interrupted leaves a container behind, with its file system mounted.
+trap '"${buildah[@]}" rm --all >/dev/null 2>&1 || true' EXIT
 if [ -s "$folder/driver" ]; then use_driver "$(cat "$folder/driver")"; else choose_driver; fi
 [ -s "$folder/bookworm.tar" ] || make_base
 "${buildah[@]}" inspect --type image "$base" >/dev/null 2>&1 || run "the bare Debian as an image" import_base
-# Limits as they are: newer buildahs would raise them, which the root of a container may not.
+# Limits that never need raising: newer buildahs try to raise them, which the root of a container may not.
+processes=$(printf '%s\n' "$(ulimit -Hu)" "$(cat /proc/sys/kernel/pid_max)" | sort -n | grep -v unlimited | head -n 1)
 run "image $name $version by buildah" "${buildah[@]}" build --isolation chroot --network host --layers \
-    --ulimit "nofile=$(ulimit -Sn):$(ulimit -Hn)" --ulimit "nproc=$(ulimit -Su):$(ulimit -Hu)" \
+    --ulimit nofile=1024:1024 --ulimit "nproc=$processes:$processes" \
     --build-arg "VERSION=$version" --tag "$reference" "$top/examples/images/$name"
 run "push to the registry" "${buildah[@]}" push --tls-verify=false --digestfile "$folder/digest" \
     "$reference" "docker://$reference"
