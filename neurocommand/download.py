@@ -131,7 +131,7 @@ class _Download:
             )
         self.listener(Noted(self.release_id, f"unlocked: taken from {first.source}; {compared}"))
 
-    def _get_and_compare(self, source: Store, others: Sequence[Store]) -> tuple[tuple[str, int], Fetched | None] | None:
+    def _get_and_compare(self, source: Store, others: Sequence[Store]) -> tuple[tuple[str, int] | None, Fetched | None]:
         """Get from a source, and at the same time read the first other one that gives its bytes."""
         stop, dropped = threading.Event(), list[tuple[Store, str]]()
 

@@ -50,15 +50,15 @@ def read_manifest_source(source: str, cache: Path, validate: Validate, listener:
     try:
         return _revalidated(source, kept, validate)
     except NeurocommandError as error:
-        text = _last_good(kept, validate)
-        if text is None:
+        copy = _last_good(kept, validate)
+        if copy is None:
             raise NeurocommandError(
                 f"{_shown(source)}: {error.message}; there is no earlier copy",
                 error.hint or "check the address and the network, or set `manifest:` to a file",
             ) from error
         first_line = error.message.partition("\n")[0]
         listener(Noted(_shown(source), f"using the copy of {_age(kept.confirmed())} ago: {first_line}"))
-        return text
+        return copy
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,20 @@ def oci_registry(directory: Path, auth: str = "") -> Iterator[Registry]:
         yield Registry(host, storage)
 
 
+def run_on_a_small_disk(directory: Path, program: str, size: str = "2m") -> str:
+    """Run Python text with a file system of a few MiB mounted at ``directory``; return what it prints.
+
+    The mount is seen by that process alone, and made in a user namespace of its own, so that it needs no rights.
+    """
+    mount = 'mount -t tmpfs -o size="$1" tmpfs "$2" && exec "$3" -c "$4"'
+    argv = ["unshare", "-Urm", "sh", "-c", mount, "sh", size, str(directory), sys.executable, program]
+    root = Path(__file__).parents[1]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(argv, cwd=root, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 # --- fixtures ---------------------------------------------------------------------------------------------------------
 
 

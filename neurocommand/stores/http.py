@@ -28,6 +28,7 @@ class HttpStore:
         url: http or https address of the directory that holds the objects.
         absent: statuses that mean "certainly absent". A public S3 bucket that may not be listed answers 403 for a key
             that it does not hold: add 403 for such a one, and only there, since elsewhere it means "not allowed".
+        timeout: seconds to wait for the next bytes.
 
     Raises:
         UsageError: the address is no http or https address.
@@ -36,14 +37,14 @@ class HttpStore:
     writable = False
     listable = False
 
-    def __init__(self, name: str, url: str, absent: tuple[int, ...] = (404, 410)) -> None:
+    def __init__(self, name: str, url: str, absent: tuple[int, ...] = (404, 410), timeout: float = 60.0) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"store {name}: its url is no http or https address", "write https://host/path")
         self.name = name
         self.url = url.rstrip("/")
         self.absent = absent
-        self._session = web.Session()
+        self._session = web.Session(read=timeout)
 
     def list(self) -> Iterator[StoredObject]:
         """Refuse: plain web servers have no listing."""
