@@ -1,0 +1,56 @@
+"""Options and fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("quick", max_examples=150, deadline=None)
+settings.register_profile("full", max_examples=5000, deadline=None)
+
+DATA = "NEUROCOMMAND_TEST_DATA"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the long campaigns too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("full" if config.getoption("--full") else "quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason="a long campaign: runs with --full"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if DATA not in os.environ:
+        terminalreporter.write_line(f"{DATA} is not set: tests on the published manifests were skipped")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give every test a home of its own, so that no test reads or writes the user's."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("NEUROCOMMAND_") and name != DATA]:
+        monkeypatch.delenv(name)
+    yield home
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """Return the directory of the published manifests."""
+    if DATA not in os.environ:
+        pytest.skip(f"{DATA} is not set")
+    return Path(os.environ[DATA])

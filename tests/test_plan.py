@@ -1,0 +1,339 @@
+"""The plan: its one property over arbitrary worlds, and each decision of docs/design.md §5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neurocommand import plan as planning
+from neurocommand.lock import Lock
+from neurocommand.manifest import Declaration, Group, Manifest, Retirement
+from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
+from neurocommand.observation import (
+    Deployed,
+    Deployment,
+    Foreign,
+    HalfDeployed,
+    Observation,
+    RootView,
+    StoreView,
+)
+from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
+
+REVISION = "today"
+TRUE = Artifact("a" * 64, 100, "d" * 64)
+OTHER = Artifact("b" * 64, 100)
+RELEASES = [Release("tool", f"{number}.0", "20260101") for number in range(4)]
+STORES = ("first", "second", "third")
+
+
+@dataclass(frozen=True)
+class World:
+    manifest: Manifest
+    lock: Lock
+    observation: Observation
+
+    def plan(self) -> Plan:
+        return planning.make(self.manifest, self.lock, self.observation)
+
+
+def declaration(release: Release, categories: tuple[str, ...] = ("spine",)) -> Declaration:
+    return Declaration(release, f"{release.application} {release.version}", 1, categories, True, True, ())
+
+
+def manifest(*releases: Release, retired: tuple[Release, ...] = ()) -> Manifest:
+    retirements = tuple(Retirement(release, "faulty", None) for release in retired)
+    return Manifest((Group("tool", ("spine",), tuple(declaration(r) for r in releases), (), retirements),))
+
+
+def stored(release: Release, artifact: Artifact, *, stated: bool = True, size: int | None = None) -> StoredObject:
+    return StoredObject(f"{release}.simg", artifact.size if size is None else size, artifact.sha256 if stated else None)
+
+
+def deployed(release: Release, artifact: Artifact = TRUE, revision: str = REVISION, complete: bool = True) -> Deployed:
+    return Deployed(
+        DeployRecord(release, artifact.sha256, artifact.size, "tree", ("cmd",), ("spine",), revision), complete
+    )
+
+
+# ---- what the actions promise, as a model: an independent account of apply
+
+
+def performed(world: World, action: Action) -> World:
+    release = action.release
+    artifact = world.lock.get(release)
+    match action:
+        case Convert():
+            spool = {**world.observation.spool, release: TRUE.size}
+            return replace(
+                world, lock=world.lock.including(release, TRUE), observation=replace(world.observation, spool=spool)
+            )
+        case Adopt():
+            view = next(view for view in world.observation.stores if view.name == action.store)
+            found = view.objects[release]
+            # where a store states no digest, its bytes are the true ones
+            return replace(world, lock=world.lock.including(release, Artifact(found.sha256 or TRUE.sha256, found.size)))
+        case Upload() | Copy():
+            assert artifact is not None
+            return replace(world, observation=with_object(world.observation, action.store, stored(release, artifact)))
+        case Deploy() | Rewrap():
+            assert artifact is not None or isinstance(action, Rewrap)
+            if isinstance(action, Rewrap):
+                assert world.observation.root is not None
+                was = world.observation.root.deployments[release]
+                assert isinstance(was, Deployed)
+                artifact = Artifact(was.record.sha256, was.record.size)
+            assert artifact is not None
+            return replace(world, observation=with_deployment(world.observation, release, deployed(release, artifact)))
+        case Retire():
+            return replace(world, observation=with_deployment(world.observation, release, None))
+        case _:
+            assert_never(action)
+
+
+def with_object(observation: Observation, store: str, found: StoredObject) -> Observation:
+    release = Release.parse(found.key.removesuffix(".simg"))
+    views = []
+    for view in observation.stores:
+        if view.name == store:
+            assert view.writable
+            assert not view.fault
+            assert release not in view.unknown
+            views.append(replace(view, objects={**view.objects, release: found}))
+        else:
+            views.append(view)
+    return replace(observation, stores=tuple(views))
+
+
+def with_deployment(observation: Observation, release: Release, found: Deployment | None) -> Observation:
+    assert observation.root is not None
+    deployments = {known: state for known, state in observation.root.deployments.items() if known != release}
+    if found is not None:
+        deployments[release] = found
+    return replace(observation, root=replace(observation.root, deployments=deployments))
+
+
+# ---- arbitrary worlds
+
+
+def objects(release: Release) -> st.SearchStrategy[StoredObject | None]:
+    return st.sampled_from(
+        [
+            None,
+            stored(release, TRUE),
+            stored(release, TRUE, stated=False),
+            stored(release, TRUE, size=7),
+            stored(release, TRUE, size=7, stated=False),
+            stored(release, OTHER),
+        ]
+    )
+
+
+def deployments(release: Release) -> st.SearchStrategy[Deployment | None]:
+    record = deployed(release).record
+    return st.sampled_from(
+        [
+            None,
+            deployed(release),
+            deployed(release, OTHER),
+            deployed(release, revision="old"),
+            deployed(release, complete=False),
+            Deployed(replace(record, format="sif"), True),
+            Deployed(replace(record, categories=("body",)), True),
+            HalfDeployed("killed"),
+            Foreign(),
+        ]
+    )
+
+
+@st.composite
+def views(draw: st.DrawFn, name: str) -> StoreView:
+    found = {release: seen for release in RELEASES if (seen := draw(objects(release))) is not None}
+    unknown = dict.fromkeys(draw(st.sets(st.sampled_from(RELEASES), max_size=1)), "no answer")
+    found = {release: seen for release, seen in found.items() if release not in unknown}
+    fault = draw(st.sampled_from(["", "", "", "refused"]))
+    return StoreView(name, draw(st.booleans()), {} if fault else found, {} if fault else unknown, fault)
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    wanted = draw(st.lists(st.sampled_from(RELEASES), unique=True))
+    retired = draw(st.lists(st.sampled_from([r for r in RELEASES if r not in wanted] or [Release("x", "1", "latest")])))
+    locked = draw(st.dictionaries(st.sampled_from(RELEASES), st.just(TRUE)))
+    stores = tuple(draw(views(name)) for name in STORES[: draw(st.integers(0, 3))])
+    spool = draw(st.dictionaries(st.sampled_from(RELEASES), st.sampled_from([100, 7])))
+    root = None
+    if draw(st.booleans()):
+        found = {release: state for release in RELEASES if (state := draw(deployments(release))) is not None}
+        root = RootView(found, "tree", REVISION)
+    return World(manifest(*wanted, retired=tuple(set(retired))), Lock(locked), Observation(stores, spool, root))
+
+
+@given(worlds())
+@settings(deadline=None)
+def test_applying_a_plan_leaves_no_action(world: World) -> None:
+    plan = world.plan()
+    after = world
+    for action in plan.actions:
+        after = performed(after, action)
+    assert after.plan().actions == ()
+
+
+@given(worlds())
+@settings(deadline=None)
+def test_no_wanted_release_is_retired_and_every_reason_is_given(world: World) -> None:
+    plan = world.plan()
+    wanted = {declared.release for declared in world.manifest.declarations}
+    assert not wanted & {action.release for action in plan.actions if isinstance(action, Retire)}
+    assert all(action.reason for action in plan.actions)
+    assert all(problem.reason and problem.subject for problem in plan.problems)
+
+
+@given(worlds())
+@settings(deadline=None)
+def test_nothing_is_built_that_may_exist(world: World) -> None:
+    converted = {action.release for action in world.plan().actions if isinstance(action, Convert)}
+    for release in converted:
+        assert world.lock.get(release) is None
+        assert all(view.ask(release) is None for view in world.observation.stores)
+
+
+@given(worlds())
+@settings(deadline=None)
+def test_a_wanted_release_without_action_or_problem_is_everywhere(world: World) -> None:
+    plan = world.plan()
+    told = {action.release.id for action in plan.actions} | {problem.subject for problem in plan.problems}
+    for declared in world.manifest.declarations:
+        release = declared.release
+        if release.id in told:
+            continue
+        artifact = world.lock.get(release)
+        assert artifact is not None
+        for view in world.observation.stores:
+            if view.writable and not view.fault and release not in view.unknown:
+                assert view.objects[release].agrees(artifact)
+        if world.observation.root is not None:
+            found = world.observation.root.deployments[release]
+            assert isinstance(found, Deployed)
+            assert found.record.sha256 == artifact.sha256
+
+
+# ---- one decision each
+
+TOOL = RELEASES[0]
+
+
+def decide(
+    *stores: StoreView,
+    locked: Artifact | None = TRUE,
+    spool: int | None = None,
+    found: Deployment | None = None,
+    root: bool = False,
+) -> Plan:
+    lock = Lock({TOOL: locked} if locked else {})
+    view = RootView({TOOL: found} if found else {}, "tree", REVISION) if root or found else None
+    return planning.make(manifest(TOOL), lock, Observation(stores, {TOOL: spool} if spool is not None else {}, view))
+
+
+def store(name: str, held: StoredObject | None = None, *, writable: bool = True) -> StoreView:
+    return StoreView(name, writable, {TOOL: held} if held else {})
+
+
+DOWN = StoreView("down", True, fault="refused")
+SOME = StoreView("some", False, unknown={TOOL: "503"})
+
+
+@pytest.mark.parametrize(
+    ("plan", "actions"),
+    [
+        (decide(store("a"), store("b"), locked=None), ["Convert", "Upload", "Upload"]),
+        (decide(store("a"), locked=None, root=True), ["Convert", "Upload", "Deploy"]),
+        (decide(store("a", writable=False), locked=None), ["Convert"]),
+        (decide(store("a", stored(TOOL, TRUE)), store("b"), locked=None), ["Adopt", "Copy"]),
+        (decide(store("a", stored(TOOL, TRUE)), store("b")), ["Copy"]),
+        (decide(store("a", stored(TOOL, TRUE)), store("b", stored(TOOL, OTHER))), ["Copy"]),
+        (decide(store("a", stored(TOOL, TRUE)), store("b", stored(TOOL, TRUE, size=3))), ["Copy"]),
+        (decide(store("a", stored(TOOL, TRUE)), store("b", stored(TOOL, TRUE, stated=False))), []),
+        (decide(store("a", stored(TOOL, TRUE)), DOWN), []),
+        (decide(store("a"), spool=100), ["Upload"]),
+        (decide(store("a"), DOWN, spool=100), ["Upload"]),
+        (decide(store("a", stored(TOOL, TRUE)), found=HalfDeployed("killed")), ["Deploy"]),
+        (decide(store("a", stored(TOOL, TRUE)), found=deployed(TOOL, OTHER)), ["Deploy"]),
+        (decide(store("a", stored(TOOL, TRUE)), found=deployed(TOOL, revision="old")), ["Rewrap"]),
+        (decide(store("a", stored(TOOL, TRUE)), found=deployed(TOOL, complete=False)), ["Rewrap"]),
+        (decide(store("a"), found=deployed(TOOL, revision="old")), ["Rewrap"]),
+    ],
+)
+def test_actions(plan: Plan, actions: list[str]) -> None:
+    assert [type(action).__name__ for action in plan.actions] == actions
+
+
+@pytest.mark.parametrize(
+    ("plan", "problems", "code"),
+    [
+        (decide(store("a")), [("lost", TOOL.id)], 1),
+        (decide(store("a", stored(TOOL, OTHER))), [("lost", TOOL.id)], 1),
+        (decide(store("a"), SOME), [("unknown", TOOL.id)], 1),
+        (decide(store("a"), DOWN), [("unknown", "down"), ("unknown", TOOL.id)], 1),
+        (decide(store("a"), SOME, locked=None), [("unknown", TOOL.id)], 1),
+        (decide(store("a", stored(TOOL, TRUE)), DOWN), [("unknown", "down")], 1),
+        (decide(store("a"), spool=7), [("changed", TOOL.id)], 4),
+        (decide(store("a"), locked=None, found=deployed(TOOL)), [("lost", TOOL.id)], 1),
+        (decide(store("a", stored(TOOL, TRUE)), found=Foreign()), [("foreign", TOOL.id)], 1),
+        (
+            decide(store("a", stored(TOOL, TRUE)), store("b", stored(TOOL, OTHER)), locked=None),
+            [("conflict", TOOL.id)],
+            4,
+        ),
+    ],
+)
+def test_problems(plan: Plan, problems: list[tuple[str, str]], code: int) -> None:
+    assert [(problem.kind, problem.subject) for problem in plan.problems] == problems
+    assert {problem.exit_code for problem in plan.problems} == {code}
+    assert plan.actions == ()
+
+
+def test_a_store_that_states_a_digest_is_adopted_from_first() -> None:
+    plan = decide(store("a", stored(TOOL, TRUE, stated=False)), store("b", stored(TOOL, TRUE)), locked=None)
+    assert next(action for action in plan.actions if isinstance(action, Adopt)).store == "b"
+
+
+def test_a_vanished_release_is_a_problem_and_a_retired_one_is_withdrawn() -> None:
+    gone, retired, foreign = RELEASES[1], RELEASES[2], RELEASES[3]
+    root = RootView({gone: deployed(gone), retired: deployed(retired), foreign: Foreign()}, "tree", REVISION)
+    made = planning.make(manifest(retired=(retired,)), Lock(), Observation((), {}, root))
+    assert made.actions == (Retire(retired, "faulty"),)
+    assert [(problem.kind, problem.subject) for problem in made.problems] == [("unlisted", gone.id)]
+    part = planning.make(manifest(), Lock(), Observation((), {}, root), whole=False)
+    assert part == Plan((), ())
+
+
+def test_a_reduced_plan_leaves_out_what_needs_a_missing_action() -> None:
+    whole = decide(store("a"), locked=None, root=True)
+    assert whole.only(Deploy).actions == ()
+    assert [type(action) for action in whole.only(Convert, Upload).actions] == [Convert, Upload]
+    copied = decide(store("a", stored(TOOL, TRUE)), store("b"), root=True)
+    assert [type(action) for action in copied.only(Deploy).actions] == [Deploy]
+
+
+@pytest.mark.parametrize(
+    ("locked", "found", "actions"),
+    [
+        (None, None, ["Deploy"]),
+        (TRUE, deployed(TOOL), []),
+        (TRUE, deployed(TOOL, OTHER), ["Deploy"]),
+        (TRUE, deployed(TOOL, revision="old"), ["Rewrap"]),
+        (TRUE, Foreign(), []),
+    ],
+)
+def test_an_install_plans_for_its_prefix_alone(
+    locked: Artifact | None, found: Deployment | None, actions: list[str]
+) -> None:
+    root = RootView({TOOL: found} if found else {}, "tree", REVISION)
+    made = planning.for_prefix(manifest(TOOL), Lock({TOOL: locked} if locked else {}), root)
+    assert [type(action).__name__ for action in made.actions] == actions
+    assert bool(made.problems) == isinstance(found, Foreign)
