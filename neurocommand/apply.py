@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from neurocommand import download, sif
+from neurocommand import download
 from neurocommand.config import RegistrySettings
 from neurocommand.deploy import Deployer
 from neurocommand.errors import ImageError, NeurocommandError, RegistryError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
+from neurocommand.image import sif
 from neurocommand.layout import image_names, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration

@@ -13,10 +13,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from neurocommand import inspection, record, sif, tree
+from neurocommand import record
 from neurocommand.errors import DeployError, ImmutableError, RefusedError
 from neurocommand.events import Finished, Listener, Noted, Started
 from neurocommand.files import digest_of, free_space, remove_tree, write_atomically
+from neurocommand.image import inspection, sif, tree
 from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release

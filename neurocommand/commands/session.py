@@ -6,16 +6,18 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 import click
 
-from neurocommand import config, follow, jsontext, manifest
+from neurocommand import jsontext, manifest
 from neurocommand.commands.console import Console
-from neurocommand.config import BUNDLED, DirectorySettings, HttpSettings, S3Settings, Settings, StoreSettings
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
-from neurocommand.stores.interface import Store
+
+if TYPE_CHECKING:
+    from neurocommand.config import Settings, StoreSettings
+    from neurocommand.stores.interface import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,6 +33,8 @@ class Session:
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings in effect."""
+        from neurocommand import config
+
         return config.load(self.config_path, manifest=self.manifest_path)
 
     @functools.cached_property
@@ -40,12 +44,16 @@ class Session:
         Raises:
             FaultsError: the manifest has a fault.
         """
+        from neurocommand import config
+
         source = self.settings.manifest
         if config.is_address(source):
+            from neurocommand import follow
+
             cached = self.settings.state / "manifest"
             text = follow.read_manifest_source(source, cached, _acceptable(source), self.console)
             return manifest.parse(text, source, maintained=False)
-        path = config.bundled("apps.json") if source == BUNDLED else Path(source)
+        path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
         return manifest.parse(jsontext.read_bytes(path, str(path)), path.name)
 
     @functools.cached_property
@@ -77,6 +85,7 @@ def _acceptable(source: str) -> Callable[[str], None]:
 
 
 def _store(entry: StoreSettings) -> Store:
+    from neurocommand.config import DirectorySettings, HttpSettings, S3Settings
     from neurocommand.stores.retry import RetryingStore
 
     match entry:

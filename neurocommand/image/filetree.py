@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neurocommand import squashfs
+from neurocommand.image import squashfs
 
 Parts = tuple[str, ...]
 

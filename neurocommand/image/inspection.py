@@ -10,11 +10,11 @@ from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
 
-from neurocommand import imageenv
-from neurocommand.imagefiles import PartialTree, Parts, Tree, parts_of
+from neurocommand.image import environment as environment_files
+from neurocommand.image.filetree import PartialTree, Parts, Tree, parts_of
+from neurocommand.image.header import locate, recorded_environment
+from neurocommand.image.programs import Program, architecture_of, program_of
 from neurocommand.model import Inspection, SkippedCommand
-from neurocommand.programs import Program, architecture_of, program_of
-from neurocommand.sifheader import locate, recorded_environment
 
 Environment = tuple[tuple[str, str], ...]
 
@@ -81,7 +81,7 @@ def _listed(name: str) -> frozenset[str]:
 
 
 def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Inspection:
-    environment = dict(recorded) if recorded is not None else imageenv.parse(_environment_files(tree))
+    environment = dict(recorded) if recorded is not None else environment_files.parse(_environment_files(tree))
     search = _search_path(tree, environment.get("PATH", ""))
     found: dict[str, Program] = {}
     skipped: dict[str, str] = {}
@@ -165,7 +165,7 @@ def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator
         if not full_name.startswith(PREFIX):
             continue
         name = full_name.removeprefix(PREFIX)
-        if not imageenv.NAME.fullmatch(name):
+        if not environment_files.NAME.fullmatch(name):
             skipped[_shown(full_name)] = "its name is no variable's: use letters, digits and _, no digit first"
         elif _is_excluded_variable(name):
             skipped[full_name] = "would change how the host's own shell and programs work"

@@ -6,7 +6,7 @@ import stat
 import struct
 from dataclasses import dataclass
 
-from neurocommand.imagefiles import Parts, Tree
+from neurocommand.image.filetree import Parts, Tree
 
 # e_machine of the ELF header, elf(5), and the names that SIF and Go use; (little endian, big endian) where they differ.
 MACHINES = {

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from spython.utils import stream_command
 
-from neurocommand import squashfs
 from neurocommand.errors import ImageError
 from neurocommand.files import remove_tree
+from neurocommand.image import squashfs
+from neurocommand.image.header import Partition, locate, recorded_environment
 from neurocommand.process import find_program
-from neurocommand.sifheader import Partition, locate, recorded_environment
 
 __all__ = ["Partition", "convert", "locate", "recorded_environment", "unpack"]
 
 LAST_LINES = 8
+COLOUR = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report: Callable[[str], None]) -> None:
@@ -78,27 +79,26 @@ def unpack(path: Path, directory: Path) -> None:
 
 def _build(argv: list[str], reference: str, report: Callable[[str], None]) -> None:
     last: deque[str] = deque(maxlen=LAST_LINES)
-    try:
-        for line in _lines(argv):
-            last.append(line)
-            report(line)
-    except (subprocess.CalledProcessError, OSError, UnicodeDecodeError, SystemExit) as error:
-        how = f"exit {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else str(error)
-        said = "\n".join(f"  {line}" for line in last)
-        raise ImageError(
-            f"{reference}: apptainer could not convert the image ({how})" + (f":\n{said}" if said else ""),
-            "check that the image exists and that there is space, then run again",
-        ) from error
+    for line in _lines(argv, reference, last):
+        last.append(line)
+        report(line)
 
 
-def _lines(argv: list[str]) -> Iterator[str]:
-    """Yield what a program says, line by line, without colours.
+def _lines(argv: list[str], reference: str, last: Collection[str]) -> Iterator[str]:
+    """Yield what a program says, line by line, without colours; ``last`` is what an error tells of it.
 
-    spython's ``Client.build(stream=True)`` reads standard output alone; Apptainer speaks on standard error, and blocks
-    once 64 KiB of it lie unread (one line per file whose attributes it cannot set). The function below it reads both.
+    spython's ``Client.build(stream=True)`` reads standard output alone; Apptainer speaks on standard error, and stops
+    for good once 64 KiB of it lie unread (a line per file whose attributes it cannot set is common). The function
+    below it can read both.
     """
-    for line in stream_command(argv, sudo=False, output_type="both"):
-        text = "".join(character for character in line if character.isprintable()).strip()
-        text = text.replace("[0m", "").replace("[33m", "").replace("[31m", "").replace("[91m", "")
-        if text:
-            yield text
+    try:
+        for line in stream_command(argv, sudo=False, output_type="both"):
+            if text := COLOUR.sub("", line).strip():
+                yield text
+    except (Exception, SystemExit) as error:  # whatever spython does: CalledProcessError, sys.exit, UnicodeDecodeError
+        code = getattr(error, "returncode", None)
+        said = "".join(f"\n  {line}" for line in last)
+        raise ImageError(
+            f"{reference}: apptainer could not convert the image ({error if code is None else f'exit {code}'}):{said}",
+            "check that the image exists, and that there is space",
+        ) from error
