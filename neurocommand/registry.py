@@ -85,8 +85,8 @@ class _Question:
         answer = self.session.request(method, self.url, headers=self.headers, stream=True)
         challenge = answer.headers.get("Www-Authenticate", "")
         if answer.status_code == 401 and challenge and "Authorization" not in self.headers:
-            self._authenticate(answer, challenge)
-            answer.close()
+            with answer:
+                self._authenticate(answer, challenge)
             answer = self.session.request(method, self.url, headers=self.headers, stream=True)
         return answer
 
@@ -102,11 +102,11 @@ class _Question:
             container.registry = _HUB_LOGIN if _is_hub(self.reference) else self.reference.registry
             backend.load_configs(container)
             headers, changed = backend.authenticate_request(answer, dict(self.headers))
-        except (requests.RequestException, OSError):
-            raise
-        # Whatever it meets in a challenge, a token or a credentials file that it does not expect.
+        # oras lets out whatever it meets in a challenge, a token or a credentials file that it does not expect.
         except Exception as error:
-            raise self._locked_out(f"log-in failed: {printable(str(error))}") from error
+            if isinstance(error, OSError) and not isinstance(error, ValueError):
+                raise  # no answer from the place that gives tokens
+            raise self._locked_out(f"log-in failed: {type(error).__name__}: {printable(str(error))}") from error
         if not changed:
             raise self._locked_out("gives no token")
         self.headers = headers

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.images import small_archive, small_sif  # noqa: F401  (fixtures for all)
+from tests.users import ordinary_user  # noqa: F401
+
 settings.register_profile("quick", max_examples=150, deadline=None)
 settings.register_profile("full", max_examples=5000, deadline=None)
+
+pytest_plugins = ("tests.servers",)
 
 DATA = "NEUROCOMMAND_TEST_DATA"
 
@@ -37,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give every test a home of its own, so that no test reads or writes the user's."""
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
@@ -45,7 +49,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in os.environ if name.startswith("NEUROCOMMAND_") and name != DATA]:
         monkeypatch.delenv(name)
-    yield home
+    return home
 
 
 @pytest.fixture(scope="session")
