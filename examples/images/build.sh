@@ -47,7 +47,8 @@ make_base() {
     # Without sources mmdebstrap takes Debian's own default server.
     local sources=()
     if [ -s "$folder/sources.list" ]; then sources=("$folder/sources.list"); fi
-    run "a bare Debian 12 by mmdebstrap" mmdebstrap --variant=minbase --aptopt="$folder/apt.conf" \
+    # Device nodes are the container runtime's business.
+    run "a bare Debian 12 by mmdebstrap" mmdebstrap --variant=minbase --skip=output/dev --aptopt="$folder/apt.conf" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         bookworm "$folder/bookworm.part.tar" "${sources[@]}"
