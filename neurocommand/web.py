@@ -61,6 +61,7 @@ class Session(requests.Session):
         if target is not None and resp.url.startswith("https:"):
             scheme = urlsplit(urljoin(resp.url, target)).scheme
             if scheme != "https":
+                resp.close()
                 raise DowngradeError(f"redirects from https to {scheme}")
         return target
 

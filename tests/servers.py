@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import http.server
+import ipaddress
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,6 +23,9 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def free_port() -> int:
@@ -74,9 +80,12 @@ Respond = Callable[[Request], Answer]
 
 
 class WebServer:
-    """A server on loopback that asks ``respond`` what to say; ``requests`` keeps what it was asked."""
+    """A server on loopback that asks ``respond`` what to say; ``requests`` keeps what it was asked.
 
-    def __init__(self, respond: Respond) -> None:
+    With ``certificate`` (a PEM file with certificate and key, see ``own_certificate``) it speaks https.
+    """
+
+    def __init__(self, respond: Respond, certificate: Path | None = None) -> None:
         self.respond = respond
         self.requests: list[Request] = []
         self.stopping = threading.Event()
@@ -103,9 +112,13 @@ class WebServer:
                 """Say nothing: clients that hang up are what many tests are about."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = int(self._server.server_address[1])
         self.host = f"127.0.0.1:{self.port}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'http' if certificate is None else 'https'}://{self.host}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def _send(self, handler: http.server.BaseHTTPRequestHandler, answer: Answer) -> None:
@@ -157,6 +170,30 @@ def serve_directory(directory: Path, metadata: bool = False) -> Respond:
         return Answer(200, body, headers)
 
     return respond
+
+
+def own_certificate(path: Path) -> Path:
+    """Write a certificate of our own for 127.0.0.1, with its key, into one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
+    return path
 
 
 # --- servers of others, as processes ----------------------------------------------------------------------------------

@@ -1,0 +1,137 @@
+"""The door to HTTP: limits, no step down from https, and what is said of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from neurocommand import web
+from neurocommand.errors import plain_reason
+from tests.servers import Answer, Respond, WebServer, own_certificate, silent_server
+
+Serve = Callable[[Respond], WebServer]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A certificate that this site trusts, as sites say it."""
+    path = own_certificate(tmp_path / "site.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    return path
+
+
+def test_a_request_ends_without_an_answer() -> None:
+    with silent_server() as url, web.Session(read=0.2) as session:
+        with pytest.raises(requests.Timeout) as caught:
+            session.get(url)
+        assert web.reason(caught.value) == "no answer in time"
+        with pytest.raises(requests.Timeout):
+            session.get(url, timeout=0.1)
+
+
+def test_bodies_are_asked_for_unencoded_and_cookies_are_not_kept(web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(headers={"Set-Cookie": "a=b"}))
+    with web.Session() as session:
+        for _ in range(2):
+            session.get(server.url)
+    assert [request.headers["Accept-Encoding"] for request in server.requests] == ["identity"] * 2
+    assert [request.headers.get("Cookie") for request in server.requests] == [None] * 2
+
+
+def test_the_sites_own_certificates_are_used(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with WebServer(lambda request: Answer(body=b"x"), certificate) as server:
+        with web.Session() as session:
+            assert session.get(server.url).content == b"x"
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        monkeypatch.delenv("CURL_CA_BUNDLE", raising=False)
+        with web.Session() as session, pytest.raises(requests.exceptions.SSLError) as caught:
+            session.get(server.url)
+        assert "certificate verify failed" in web.reason(caught.value)
+        assert not web.is_transient(caught.value)
+
+
+def test_https_may_redirect_to_https_only(certificate: Path, web_server: Serve) -> None:
+    plain = web_server(lambda request: Answer(body=b"x"))
+    targets = {"/plain": plain.url + "/x", "/here": "/end"}
+    with (
+        WebServer(
+            lambda request: (
+                Answer(302, headers={"Location": targets[request.path]})
+                if request.path in targets
+                else Answer(body=b"end")
+            ),
+            certificate,
+        ) as server,
+        web.Session() as session,
+    ):
+        with pytest.raises(web.DowngradeError, match="redirects from https to http") as caught:
+            session.get(server.url + "/plain")
+        assert not web.is_transient(caught.value)
+        assert plain.requests == []
+        assert session.get(server.url + "/here").content == b"end"
+
+
+def test_http_may_redirect_anywhere_but_not_for_ever(web_server: Serve) -> None:
+    end = web_server(lambda request: Answer(body=b"end"))
+    loop = web_server(lambda request: Answer(302, headers={"Location": "/again"}))
+    start = web_server(lambda request: Answer(302, headers={"Location": end.url}))
+    with web.Session() as session:
+        assert session.get(start.url).content == b"end"
+        with pytest.raises(requests.TooManyRedirects) as caught:
+            session.get(loop.url)
+    assert web.reason(caught.value) == "redirects in a loop"
+    assert not web.is_transient(caught.value)
+    assert len(loop.requests) == 11
+
+
+def test_a_connection_that_breaks_may_be_tried_again(web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(drop=True))
+    with web.Session() as session, pytest.raises(requests.ConnectionError) as caught:
+        session.get(server.url)
+    assert web.is_transient(caught.value)
+
+
+DATE = "Fri, 20 Nov 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": " 7 "}, 7.0),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Fri, 20 Nov 2026 12:00:30 GMT", "Date": DATE}, 30.0),
+        ({"Retry-After": "Fri, 20 Nov 2026 11:00:00 GMT", "Date": DATE}, 0.0),
+        ({"Retry-After": "Fri, 20 Nov 2026 12:00:30 GMT"}, None),
+        ({"Retry-After": "Fri, 20 Nov 2026 12:00:30", "Date": DATE}, None),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert web.retry_after(headers) == seconds
+
+
+# --- reasons ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_innermost_reason_is_the_one_to_read() -> None:
+    inner = ConnectionRefusedError(111, "Connection refused")
+    middle = ValueError("wrapped")
+    middle.__context__ = inner
+    outer = RuntimeError("wrapped twice")
+    outer.__cause__ = middle
+    assert plain_reason(outer) == "Connection refused"
+
+
+def test_a_reason_without_a_system_error_is_the_message_or_the_name() -> None:
+    assert plain_reason(ValueError("odd \x1b[31m")) == r"odd \x1b[31m"
+    assert plain_reason(ValueError()) == "ValueError"
+    assert plain_reason(OSError("only text")) == "only text"
+    circle = ValueError("round and round")
+    circle.__cause__ = circle
+    assert plain_reason(circle) == "round and round"
