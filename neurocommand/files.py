@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -54,13 +55,13 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         raise
 
 
-def current_umask() -> int:
-    """Return the process's umask, from /proc where it can be read without changing it."""
-    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022
+def current_umask(status: Path = Path("/proc/self/status")) -> int:
+    """Return the process's umask without changing it, as the kernel states it; 022 where it does not."""
+    try:
+        stated = re.search(r"^Umask:\s*([0-7]+)$", status.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+    except OSError:
+        return 0o022
+    return int(stated[1], 8) if stated else 0o022
 
 
 def copy_with_digest(
@@ -98,18 +99,23 @@ def remove_tree(path: Path) -> None:
     Raises:
         OSError: something below belongs to someone else.
     """
-    if path.is_symlink() or path.is_file():
+    if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    if not path.exists():
-        return
-    for directory, names, _ in os.walk(path):
+    # Not shutil.rmtree, which descends by recursion: an image may hold thousands of directories in one another.
+    pending, emptied = [os.fspath(path)], []
+    while pending:
+        directory = pending.pop()
         os.chmod(directory, 0o700)
-        for name in names:
-            child = os.path.join(directory, name)
-            if not os.path.islink(child):
-                os.chmod(child, 0o700)
-    shutil.rmtree(path)
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+        emptied.append(directory)
+    for directory in reversed(emptied):
+        os.rmdir(directory)
 
 
 def free_space(path: Path) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,29 +39,37 @@ def run(
         argv: program and arguments.
         env: variables added to the environment.
         cwd: working directory.
-        timeout: seconds after which the program is killed.
+        timeout: seconds after which the program and all that it started are killed.
         check: raise when the program fails; else the caller looks at ``code``.
 
     Raises:
         ProcessError: the program is not there, took too long, or failed.
     """
     try:
-        done = subprocess.run(
+        # A session of its own, so that all that the program started ends with it.
+        with subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **(env or {})},
             cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
+            start_new_session=True,
+        ) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise
     except FileNotFoundError as error:
         raise ProcessError(f"{argv[0]}: not found", f"install {argv[0]}, or put it on PATH") from error
-    except PermissionError as error:
-        raise ProcessError(f"{argv[0]}: may not be executed") from error
+    except OSError as error:
+        raise ProcessError(f"{argv[0]}: cannot be executed: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise ProcessError(f"{argv[0]}: took more than {timeout:g} s") from error
-    completed = Completed(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+    completed = Completed(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
     if check and completed.code != 0:
         last = "\n".join((completed.stderr or completed.stdout).strip().splitlines()[-5:])
         how = f"signal {-completed.code}" if completed.code < 0 else f"exit {completed.code}"

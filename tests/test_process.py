@@ -1,0 +1,153 @@
+"""The door to other programs, with real programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from neurocommand.errors import ProcessError
+from neurocommand.process import Completed, find_program, replace_process, run
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_output_and_exit_code_are_collected() -> None:
+    assert run(["sh", "-c", "echo out; echo err >&2"]) == Completed(0, "out\n", "err\n")
+    assert run(["sh", "-c", "exit 7"], check=False) == Completed(7, "", "")
+
+
+def test_arguments_are_not_read_by_a_shell() -> None:
+    odd = ["a b", "$(id)", "*", "", "it's", "ä\n"]
+    assert run(["printf", "%s|", *odd]).stdout == "".join(f"{word}|" for word in odd)
+
+
+def test_standard_input_is_empty() -> None:
+    assert run(["cat"], timeout=10).stdout == ""
+
+
+def test_variables_are_added_and_the_directory_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "kept")
+    monkeypatch.setenv("CHANGED", "before")
+    done = run(["sh", "-c", "echo $KEPT $CHANGED; pwd"], env={"CHANGED": "after"}, cwd=tmp_path)
+    assert done.stdout == f"kept after\n{tmp_path}\n"
+
+
+def test_output_that_is_no_text_is_kept_readable() -> None:
+    assert run(["printf", r"\377"]).stdout == "\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo one >&2; exit 3", "sh failed (exit 3): one"),
+        ("echo only out; exit 1", "sh failed (exit 1): only out"),
+        ("for i in 1 2 3 4 5 6 7; do echo $i; done >&2; exit 1", "sh failed (exit 1): 3\n4\n5\n6\n7"),
+        ("kill -9 $$", "sh failed (signal 9): "),
+    ],
+)
+def test_a_failure_says_how_and_the_last_lines(script: str, message: str) -> None:
+    with pytest.raises(ProcessError) as caught:
+        run(["sh", "-c", script])
+    assert caught.value.message == message
+
+
+def test_a_program_that_is_not_there_is_named_with_the_remedy() -> None:
+    with pytest.raises(ProcessError, match=r"^no-such-program: not found$") as caught:
+        run(["no-such-program"])
+    assert "install no-such-program" in caught.value.hint
+    assert find_program("no-such-program") is None
+
+
+def test_a_file_that_cannot_be_executed_is_named(tmp_path: Path) -> None:
+    text, binary = tmp_path / "text", tmp_path / "binary"
+    text.write_text("#!/bin/sh\n")
+    with pytest.raises(ProcessError, match=f"^{text}: cannot be executed: Permission denied$"):
+        run([str(text)])
+    binary.write_bytes(b"\x7fELF")
+    binary.chmod(0o755)
+    with pytest.raises(ProcessError, match=f"^{binary}: cannot be executed: Exec format error$"):
+        run([str(binary)])
+    with pytest.raises(ProcessError, match=r"^echo: cannot be executed: Argument list too long$"):
+        run(["echo", "x" * (1 << 22)])
+
+
+# A program that starts another one, writes the number of that to a file, and waits for it.
+FAMILY = 'sleep 600 & echo $! > "$1"; wait'
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process runs; one that ended but was not waited for does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def assert_gone(pid_file: Path) -> None:
+    pid, deadline = int(pid_file.read_text()), time.monotonic() + 10
+    while lives(pid):
+        assert time.monotonic() < deadline, "what the program started still runs"
+        time.sleep(0.01)
+
+
+def test_a_program_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(ProcessError, match=r"^sh: took more than 0\.5 s$"):
+        run(["sh", "-c", FAMILY, "sh", str(tmp_path / "pid")], timeout=0.5)
+    assert time.monotonic() - began < 10
+    assert_gone(tmp_path / "pid")
+
+
+def test_an_interruption_ends_the_program_with_all_that_it_started(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(["sh", "-c", FAMILY, "sh", str(tmp_path / "pid")], timeout=20)
+    finally:
+        thread.join()
+    assert_gone(tmp_path / "pid")
+
+
+def replaced(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a process that becomes another program, and return how it ended."""
+    program = f"""
+import os, sys
+from neurocommand.errors import ProcessError
+from neurocommand.process import replace_process
+print(os.getpid(), flush=True)
+try:
+    replace_process({argv!r}, {{'ADDED': 'a b'}})
+except ProcessError as error:
+    sys.exit(error.message)
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_process_becomes_the_other_program() -> None:
+    done = replaced(["sh", "-c", 'echo "$$ $ADDED"; kill -TERM $$'])
+    pid = done.stdout.split()[0]
+    assert done.stdout == f"{pid}\n{pid} a b\n"
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_a_program_that_it_cannot_become_is_named() -> None:
+    assert replaced(["no-such-program"]).stderr == "no-such-program: No such file or directory\n"
+
+
+def test_the_failure_to_become_another_program_is_ours() -> None:
+    with pytest.raises(ProcessError, match="no-such-program: No such file or directory"):
+        replace_process(["no-such-program"], {})
