@@ -26,6 +26,8 @@ ENVIRONMENT_SIZE = 1 << 20
 MOST_ROUNDS = 500
 
 PREFIX = "DEPLOY_ENV_"
+# Written by the runtime into every image; they hold conditions, and nothing of the image's own.
+OF_THE_RUNTIME = frozenset(("01-base.sh", "94-appsbase.sh", "95-apps.sh", "99-base.sh", "99-runtimevars.sh"))
 # What Apptainer appends to the image's PATH where it is missing: fixpath in action_script.sh, defaultPath in env.go.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -103,11 +105,12 @@ def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Insp
 
 
 def _environment_files(tree: Tree) -> Iterator[str]:
-    """Yield the image's environment files; a link in place of one is not followed."""
+    """Yield the image's own environment files; a link in place of one is not followed."""
     directory = (".singularity.d", "env")
     for name in tree.names(directory):
         status = tree.status((*directory, name))
-        if name.endswith(".sh") and status is not None and stat.S_ISREG(status.st_mode):
+        regular = status is not None and stat.S_ISREG(status.st_mode)
+        if regular and name.endswith(".sh") and name not in OF_THE_RUNTIME:
             yield tree.start((*directory, name), ENVIRONMENT_SIZE).decode(errors="surrogateescape")
 
 

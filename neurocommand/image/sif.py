@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -79,9 +80,17 @@ def unpack(path: Path, directory: Path) -> None:
 
 def _build(argv: list[str], reference: str, report: Callable[[str], None]) -> None:
     last: deque[str] = deque(maxlen=LAST_LINES)
-    for line in _lines(argv, reference, last):
-        last.append(line)
-        report(line)
+    lines = _lines(argv, reference, last)
+    try:
+        for line in lines:
+            last.append(line)
+            report(line)
+    except BaseException:
+        # Interrupted: Apptainer was, too, by the terminal. It must have ended before what it wrote is removed, and
+        # spython gives no hold on it but its output.
+        with contextlib.suppress(ImageError):
+            deque(lines, maxlen=0)
+        raise
 
 
 def _lines(argv: list[str], reference: str, last: Collection[str]) -> Iterator[str]:
