@@ -6,7 +6,6 @@ Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_
 from __future__ import annotations
 
 import importlib.resources
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from neurocommand.errors import Fault, FaultsError, UsageError
 from neurocommand.jsontext import Document, Position, read_bytes
 from neurocommand.model import Format
 
+SCHEMA = "neurocommand.schema.json"
 BUNDLED = "bundled"
 DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
 _NODE_LIMIT = 10_000
@@ -153,9 +153,8 @@ def _text(path: Path) -> str:
 def _read(text: str, filename: str) -> dict[str, Any]:
     """Return the checked content of a configuration file."""
     document = _document(text, filename)
-    published = importlib.resources.files("neurocommand").joinpath("neurocommand.schema.json").read_text("utf-8")
     faults = list(document.faults)
-    for deviation in schema.deviations(document, json.loads(published)):
+    for deviation in schema.deviations(document, SCHEMA):
         where = ".".join(str(part) for part in deviation.position)
         faults.append(Fault(document.line(deviation.position), where, deviation.message))
     faults += _repeated_names(document)
@@ -200,7 +199,7 @@ class _YamlReader:
             return self.members(node, position)
         try:
             return self.constructor.construct_object(node)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigurationError(self.filename, (Fault(line, "", f"no YAML: {error}"),)) from error
 
     def members(self, node: yaml.MappingNode, position: Position) -> dict[str, Any]:

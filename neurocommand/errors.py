@@ -12,7 +12,7 @@ def printable(text: str, limit: int = 100) -> str:
     'a\\x1b[31mb'
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1])
-    return shown if len(text) <= limit else shown[:limit] + "…"
+    return shown if len(shown) <= limit else shown[:limit] + "…"
 
 
 class NeurocommandError(Exception):

@@ -112,8 +112,9 @@ class LockFile:
     """The lock on disk: what is recorded is durable before the call returns."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lock = load(path)
+        # behind a link, the file itself is replaced, not the link
+        self.path = path.resolve()
+        self.lock = load(self.path)
 
     def record(self, release: Release, artifact: Artifact) -> None:
         """Lock a release.

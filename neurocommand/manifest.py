@@ -8,8 +8,6 @@ The format is Neurodesk's: an entry with an empty ``exec`` is a release, any oth
 from __future__ import annotations
 
 import datetime
-import importlib.resources
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +15,9 @@ from typing import Any
 from neurocommand import jsontext, schema
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
 from neurocommand.jsontext import Document, Position
-from neurocommand.model import Launcher, Release
+from neurocommand.model import APPLICATION, Launcher, Release
 
+SCHEMA = "apps.schema.json"
 EXTRA = "x-neurocommand"
 
 
@@ -147,13 +146,6 @@ def parse(text: str, filename: str, *, maintained: bool = True) -> Manifest:
     return Manifest(groups, tuple(sorted(reader.faults)))
 
 
-def load_schema() -> dict[str, Any]:
-    """Return the published JSON Schema of apps.json."""
-    text = importlib.resources.files("neurocommand").joinpath("apps.schema.json").read_text(encoding="utf-8")
-    result: dict[str, Any] = json.loads(text)
-    return result
-
-
 @dataclass
 class _Reader:
     """One manifest being read; collects faults and leaves out what they make meaningless."""
@@ -169,7 +161,7 @@ class _Reader:
             self.broken.update(position[:length] for length in range(1, len(position) + 1))
 
     def check_structure(self) -> None:
-        for deviation in schema.deviations(self.document, load_schema()):
+        for deviation in schema.deviations(self.document, SCHEMA):
             tolerated = deviation.unknown_key and not self.maintained
             self.fault(deviation.position, deviation.message, warning=tolerated)
 
@@ -179,9 +171,9 @@ class _Reader:
         if not isinstance(self.document.value, dict):
             return
         for name, body in self.document.value.items():
-            if name == "$schema" or not isinstance(body, dict) or not isinstance(body.get("apps"), dict):
-                continue
-            yield self.group(name, body)
+            # the schema judges what stands under a good name only
+            if APPLICATION.fullmatch(name) and isinstance(body, dict) and isinstance(body.get("apps"), dict):
+                yield self.group(name, body)
 
     def group(self, name: str, body: dict[str, Any]) -> Group:
         listed = body.get("categories")

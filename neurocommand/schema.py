@@ -5,6 +5,9 @@ The words come from the schema itself: its keyword ``x-fault`` states the rule t
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
+import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -26,22 +29,38 @@ class Deviation:
     unknown_key: bool = False
 
 
-def deviations(document: Document, schema: dict[str, Any]) -> Iterator[Deviation]:
+@functools.cache
+def published(name: str) -> dict[str, Any]:
+    """Return a schema that comes with the program, by its file name.
+
+    Schemas are JSON Schema, draft 2020-12 (https://json-schema.org/draft/2020-12).
+    """
+    text = importlib.resources.files("neurocommand").joinpath(name).read_text(encoding="utf-8")
+    result: dict[str, Any] = json.loads(text)
+    return result
+
+
+@functools.cache
+def _validator(name: str) -> Any:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(published(name))
+
+
+def deviations(document: Document, name: str) -> Iterator[Deviation]:
     """Yield every deviation of a document from a schema, and every control character in its texts and keys.
 
     Args:
         document: what was read.
-        schema: a JSON Schema, draft 2020-12 (https://json-schema.org/draft/2020-12).
+        name: the file name of a schema that comes with the program.
     """
-    from jsonschema import Draft202012Validator
-
     for position in document.lines:
         if position and isinstance(position[-1], str) and _odd(position[-1]):
             yield Deviation(position, "a control character in a key")
     for position, text in _texts(document.value, ()):
         if _odd(text):
             yield Deviation(position, "a control character")
-    for error in Draft202012Validator(schema).iter_errors(document.value):
+    for error in _validator(name).iter_errors(document.value):
         yield from _described(error)
 
 

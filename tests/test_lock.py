@@ -1,0 +1,105 @@
+"""The lock: an identity is written once, and survives."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurocommand import lock
+from neurocommand.errors import FaultsError, ImmutableError
+from neurocommand.lock import Lock, LockFile
+from neurocommand.model import Artifact, Release
+
+FSL = Release("fsl", "6.0.4", "20210105")
+A, B = Artifact("a" * 64, 1, "c" * 64), Artifact("b" * 64, 1)
+
+releases = st.builds(
+    Release, st.sampled_from(["fsl", "ants_x"]), st.from_regex(r"[0-9]{1,3}", fullmatch=True), st.just("20260101")
+)
+digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+artifacts = st.builds(
+    Artifact,
+    digests,
+    st.integers(0, 1 << 50),
+    st.none() | digests,
+)
+
+
+@given(st.dictionaries(releases, artifacts))
+def test_a_lock_reads_back(content: dict[Release, Artifact]) -> None:
+    text = lock.render(Lock(content))
+    assert lock.parse(text, "x").artifacts == content
+    assert json.loads(text)["releases"].keys() == {release.id for release in content}
+
+
+def test_one_release_per_line_sorted() -> None:
+    text = lock.render(Lock({Release("b", "1", "20260101"): A, Release("a", "1", "20260101"): B}))
+    assert text == (
+        '{\n  "version": 1,\n  "releases": {\n'
+        f'    "a_1_20260101": {{"sha256": "{"b" * 64}", "size": 1, "source_digest": null}},\n'
+        f'    "b_1_20260101": {{"sha256": "{"a" * 64}", "size": 1, "source_digest": "{"c" * 64}"}}\n'
+        "  }\n}\n"
+    )
+
+
+def test_a_locked_release_keeps_its_bytes(tmp_path: Path) -> None:
+    file = LockFile(tmp_path / "new" / "apps.lock.json")
+    file.record(FSL, A)
+    before = file.path.read_bytes()
+    file.record(FSL, Artifact(A.sha256, A.size))
+    with pytest.raises(ImmutableError) as caught:
+        file.record(FSL, B)
+    assert caught.value.exit_code == 4
+    assert file.path.read_bytes() == before
+    assert LockFile(file.path).lock.get(FSL) == A
+
+
+def test_a_lock_behind_a_link_stays_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "apps.lock.json"
+    link.symlink_to("real/apps.lock.json")
+    LockFile(link).record(FSL, A)
+    assert os.path.islink(link)
+    assert LockFile(tmp_path / "real" / "apps.lock.json").lock.get(FSL) == A
+
+
+ENTRY = {"sha256": "a" * 64, "size": 1, "source_digest": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "has the members"),
+        ({"version": 1}, "has the members"),
+        ({"version": 1, "releases": []}, "has the members"),
+        ({"version": 2, "releases": {}}, "must be 1"),
+        ({"version": 1, "releases": {"../x_1_20260101": ENTRY}}, "application"),
+        ({"version": 1, "releases": {"x_1_20260101": []}}, "has the members"),
+        ({"version": 1, "releases": {"x_1_20260101": {**ENTRY, "more": 1}}}, "has the members"),
+        ({"version": 1, "releases": {"x_1_20260101": {**ENTRY, "size": True}}}, "whole number"),
+        ({"version": 1, "releases": {"x_1_20260101": {**ENTRY, "size": "1"}}}, "whole number"),
+        ({"version": 1, "releases": {"x_1_20260101": {**ENTRY, "sha256": None}}}, "a text"),
+        ({"version": 1, "releases": {"x_1_20260101": {**ENTRY, "sha256": "zz"}}}, "hexadecimal"),
+        ({"version": 1, "releases": {"x_1_20260101": {**ENTRY, "source_digest": "sha256:x"}}}, "hexadecimal"),
+    ],
+)
+def test_a_lock_with_faults_is_refused(tmp_path: Path, value: object, message: str) -> None:
+    path = tmp_path / "apps.lock.json"
+    path.write_text(json.dumps(value, indent=1))
+    with pytest.raises(FaultsError, match=message):
+        LockFile(path)
+
+
+def test_a_release_that_stands_twice_is_refused() -> None:
+    entry = json.dumps(ENTRY)
+    with pytest.raises(FaultsError, match="duplicate key"):
+        lock.parse(f'{{"version": 1, "releases": {{"x_1_20260101": {entry},\n"x_1_20260101": {entry}}}}}', "x")
+
+
+def test_the_lock_of_the_project_is_valid() -> None:
+    lock.load(Path(__file__).parent.parent / "apps.lock.json")

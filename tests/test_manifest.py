@@ -1,0 +1,221 @@
+"""apps.json: what is read, and every fault at its line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from neurocommand import manifest, schema
+from neurocommand.errors import Fault, FaultsError, UsageError
+from neurocommand.model import Release
+from tests import hostile
+
+VALIDATOR = Draft202012Validator(schema.published("apps.schema.json"))
+
+
+def read(value: Any, **options: bool) -> manifest.Manifest:
+    return manifest.parse(json.dumps(value), "apps.json", **options)
+
+
+@pytest.mark.parametrize(
+    ("edition", "groups", "releases", "launchers", "warnings"),
+    [
+        ("neurodesk-2026-08", 228, 384, 120, ["irkernel: the group is empty"]),
+        ("neurodesk-2025-06", 104, 199, 80, ["mrtrix3src latest version: build date 'latest' is no date"]),
+    ],
+)
+def test_published_manifests_are_accepted(
+    published: Path, edition: str, groups: int, releases: int, launchers: int, warnings: list[str]
+) -> None:
+    text = (published / edition / "apps.json").read_text(encoding="utf-8")
+    found = manifest.parse(text, "apps.json")
+    assert (len(found.groups), len(found.declarations), len(found.launchers)) == (groups, releases, launchers)
+    assert [f"{fault.where}: {fault.message}" for fault in found.warnings] == warnings
+
+
+@pytest.mark.parametrize("name", list(hostile.CASES))
+def test_hostile_manifests(name: str) -> None:
+    source, line, message = hostile.CASES[name]
+    data = source.encode() if isinstance(source, str) else source
+    with pytest.raises(FaultsError) as caught:
+        manifest.parse(manifest.jsontext.decode(data, "apps.json"), "apps.json")
+    errors = [fault for fault in caught.value.faults if not fault.warning]
+    assert [fault for fault in errors if fault.line == line and message in fault.message], caught.value.message
+
+
+def test_every_fault_is_reported_at_once_in_order() -> None:
+    text = (
+        '{"fsl": {"apps": {\n"fsl 1": {"version": "2021", "exec": ""},\n"FSL 2": {"version": "20210105", "exec": ""},\n'
+        '"a-fsl 3": {"version": "20210105", "exec": "x"}},\n"categories": ["nose"]},\n'
+        '"B": {"apps": {}, "categories": []}}'
+    )
+    with pytest.raises(FaultsError) as caught:
+        manifest.parse(text, "dir/apps.json")
+    assert [fault.line for fault in caught.value.faults] == [2, 3, 4, 5, 6]
+    assert caught.value.message.splitlines()[0].startswith("dir/apps.json:2: fsl 1 version: '2021': the build date")
+
+
+def test_unknown_keys_of_a_followed_manifest_are_warnings() -> None:
+    value = {"fsl": {**hostile.GOOD["fsl"], "novel": 1}, "$schema": "x"}
+    with pytest.raises(FaultsError):
+        read(value)
+    followed = read(value, maintained=False)
+    assert [fault.message for fault in followed.warnings] == ["unknown key"]
+    assert len(followed.declarations) == 1
+
+
+def test_a_followed_manifest_still_has_names_checked() -> None:
+    with pytest.raises(FaultsError):
+        read({"../x": {"apps": {}, "categories": []}}, maintained=False)
+
+
+def test_visibility_hides_only_when_false_and_an_entry_overrides_its_group() -> None:
+    entry = {"version": "20210105", "exec": ""}
+    found = read(
+        {
+            "a": {
+                "show_in_applist": False,
+                "apps": {"a 1": entry, "a 2": {**entry, "show_in_applist": True}},
+                "categories": [],
+            },
+            "b": {"apps": {"b 1": {**entry, "show_in_menu": False}}, "categories": []},
+        }
+    )
+    assert [(d.show_in_menu, d.show_in_applist) for d in found.declarations] == [
+        (True, False),
+        (True, True),
+        (False, True),
+    ]
+
+
+def test_launchers_belong_to_a_release() -> None:
+    found = read(hostile.GOOD)
+    assert found.launchers[0].release == found.declarations[0].release == Release("fsl", "6.0.4", "20210105")
+    assert found.launchers[0].command == "fsleyes"
+
+
+def test_a_launcher_may_come_before_its_release() -> None:
+    group = hostile.GOOD["fsl"]
+    turned = {"fsl": {**group, "apps": dict(reversed(group["apps"].items()))}}
+    assert len(read(turned).launchers) == 1
+
+
+def test_a_dash_in_the_name_of_a_foreign_group_is_told() -> None:
+    found = read({"x": {"apps": {"a-b 1": {"version": "20210105", "exec": ""}}, "categories": []}})
+    assert "a release by its empty exec" in found.warnings[0].message
+
+
+def test_retirements_are_read() -> None:
+    extra = {
+        "retired": {
+            "fsl_5.0_20200101": {"reason": "faulty", "successor": "fsl_6.0.4_20210105"},
+            "fsl_4.0_20190101": {"reason": "old"},
+        }
+    }
+    found = read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": extra}})
+    assert [(r.release.id, r.reason, str(r.successor)) for r in found.retirements] == [
+        ("fsl_5.0_20200101", "faulty", "fsl_6.0.4_20210105"),
+        ("fsl_4.0_20190101", "old", "None"),
+    ]
+
+
+def several() -> manifest.Manifest:
+    entry = {"version": "20210105", "exec": ""}
+    return read(
+        {
+            "fsl": {"apps": {"fsl 6.0.10": entry, "fsl 6.0.9": entry}, "categories": []},
+            "fslpy": {"apps": {"fslpy 1": entry}, "categories": []},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "release"),
+    [
+        ("fsl", "fsl_6.0.10_20210105"),
+        ("fsl/6.0.9", "fsl_6.0.9_20210105"),
+        ("fsl_6.0.9_20210105", "fsl_6.0.9_20210105"),
+    ],
+)
+def test_a_release_is_chosen_by_application_version_or_id(argument: str, release: str) -> None:
+    assert several().choose(argument).release.id == release
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [("fsl/7", "fsl/6.0.10, fsl/6.0.9"), ("fls", "fsl"), ("zzz", "neurocommand list"), ("fsl\x1b/7", "fsl")],
+)
+def test_a_release_that_is_not_there_names_its_neighbours(argument: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        several().choose(argument)
+    assert hint in caught.value.hint
+    assert "\x1b" not in caught.value.message
+
+
+def test_a_manifest_is_reduced_to_what_was_asked_for() -> None:
+    assert [d.release.id for d in several().only(["fslpy", "fsl/6.0.9"]).declarations] == [
+        "fsl_6.0.9_20210105",
+        "fslpy_1_20210105",
+    ]
+    assert several().only([]) == several()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+near_manifests = st.dictionaries(
+    st.sampled_from(["fsl", "$schema", "A"]) | st.text(max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "apps": st.dictionaries(
+                st.sampled_from(["fsl 1", "gui-fsl 1", "FSL 1", "x"]) | st.text(max_size=4),
+                json_values
+                | st.fixed_dictionaries(
+                    {"version": st.sampled_from(["20210105", "latest", "x"]), "exec": st.sampled_from(["", "x", "$"])}
+                ),
+            )
+            | json_values,
+            "categories": st.lists(st.sampled_from(["body", "nose"])) | json_values,
+            "x-neurocommand": json_values,
+        },
+    )
+    | json_values,
+)
+
+
+@given(near_manifests | json_values)
+def test_any_json_gives_a_manifest_or_located_faults(value: Any) -> None:
+    text = json.dumps(value, indent=0)
+    with contextlib.suppress(FaultsError):
+        found = manifest.parse(text, "apps.json")
+        assert all(fault.warning for fault in found.warnings)
+        return
+    with pytest.raises(FaultsError) as caught:
+        manifest.parse(text, "apps.json")
+    faults: tuple[Fault, ...] = caught.value.faults
+    assert all(0 < fault.line <= text.count("\n") + 1 for fault in faults)
+    assert any(not fault.warning for fault in faults)
+
+
+@given(near_manifests)
+def test_what_the_published_schema_refuses_is_refused(value: Any) -> None:
+    if not VALIDATOR.is_valid(value):
+        with pytest.raises(FaultsError):
+            manifest.parse(json.dumps(value), "apps.json")
+
+
+def test_the_schema_is_a_valid_schema_and_accepts_the_published_manifests(published: Path) -> None:
+    Draft202012Validator.check_schema(schema.published("apps.schema.json"))
+    for edition in ("neurodesk-2026-08", "neurodesk-2025-06"):
+        Draft202012Validator(schema.published("apps.schema.json")).validate(
+            json.loads((published / edition / "apps.json").read_text())
+        )

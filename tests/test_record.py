@@ -1,0 +1,53 @@
+"""The record: reads back, and what is none is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from neurocommand import record
+from neurocommand.errors import FaultsError
+from neurocommand.model import DeployRecord, Release
+
+RECORD = DeployRecord(
+    Release("fsl", "6.0.4", "20210105"),
+    "a" * 64,
+    5,
+    "tree",
+    ("@run", "fslmaths"),
+    ("diffusion imaging",),
+    "0123456789ab",
+)
+
+
+def test_a_record_reads_back() -> None:
+    assert record.parse(record.render(RECORD), "record.json") == RECORD
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"release": "../x"}, "release id"),
+        ({"release": 1}, "wrong type"),
+        ({"size": True}, "wrong type"),
+        ({"size": -1}, "bytes"),
+        ({"format": "zip"}, "tree or sif"),
+        ({"commands": ["../../etc/passwd"]}, "names"),
+        ({"commands": [1]}, "names"),
+        ({"categories": [".."]}, "names"),
+        ({"sha256": "x"}, "hexadecimal"),
+        ({"more": 1}, "members"),
+    ],
+)
+def test_what_is_no_record(change: dict[str, Any], message: str) -> None:
+    text = json.dumps({**json.loads(record.render(RECORD)), **change})
+    with pytest.raises(FaultsError, match=message):
+        record.parse(text, "record.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}"])
+def test_other_texts_are_no_record(text: str) -> None:
+    with pytest.raises(FaultsError):
+        record.parse(text, "record.json")
