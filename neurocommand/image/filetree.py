@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurocommand.image import squashfs
@@ -25,37 +24,50 @@ def parts_of(path: str) -> Parts:
 
 
 class Tree:
-    """The files of an unpacked image."""
+    """The files of an unpacked image; a name is only looked at where all its parents are real directories of it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._directories: set[Parts] = {()}  # known to be real ones
 
     def status(self, parts: Parts) -> os.stat_result | None:
-        """Return the status of a name below real directories, the link's own for a link; None when absent."""
-        try:
-            return os.lstat(self.path(parts))
-        except (OSError, ValueError):
+        """Return the status of a name, the link's own for a link; None when absent or reached through a link."""
+        if not self._is_directory(parts[:-1]):
             return None
+        return self._status(parts)
 
     def names(self, parts: Parts) -> tuple[str, ...]:
-        """Return the sorted names in a real directory; none when it cannot be read."""
+        """Return the sorted names in a real directory; none when it is not one or cannot be read."""
         try:
-            return tuple(sorted(os.listdir(self.path(parts))))
+            return tuple(sorted(os.listdir(self.path(parts)))) if self._is_directory(parts) else ()
         except OSError:
             return ()
 
     def start(self, parts: Parts, size: int) -> bytes:
         """Return at most the first ``size`` bytes of a regular file; nothing when it cannot be read."""
+        if not self._is_directory(parts[:-1]):
+            return b""
         try:
-            with open(
-                os.open(self.path(parts), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
-            ) as stream:
-                return stream.read(size)
+            descriptor = os.open(self.path(parts), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return b""
+        with open(descriptor, "rb") as stream:
+            return stream.read(size)
 
-    def miss(self, parts: Parts) -> None:
-        """Be told that a path could not be followed to its end."""
+    def _status(self, parts: Parts) -> os.stat_result | None:
+        try:
+            return os.lstat(self.path(parts))
+        except (OSError, ValueError):  # ValueError: a NUL, or what is no text
+            return None
+
+    def _is_directory(self, parts: Parts) -> bool:
+        if parts in self._directories:
+            return True
+        status = self.status(parts)
+        if status is None or not stat.S_ISDIR(status.st_mode):
+            return False
+        self._directories.add(parts)
+        return True
 
     def path(self, parts: Parts) -> str:
         """Return the host's path of a name in the image."""
@@ -77,7 +89,6 @@ class Tree:
                 continue
             status = self.status((*done, name))
             if status is None:
-                self.miss((*done, name, *reversed(waiting)))
                 return None
             if not stat.S_ISLNK(status.st_mode):
                 if waiting and not stat.S_ISDIR(status.st_mode):
@@ -93,7 +104,6 @@ class Tree:
         return tuple(done)
 
 
-@dataclass
 class PartialTree(Tree):
     """The files of a squashfs, of which only what was asked for is unpacked.
 
@@ -106,28 +116,26 @@ class PartialTree(Tree):
         offset: where the squashfs begins, in bytes.
     """
 
-    directory: Path
-    image: Path
-    offset: int
-    _asked: set[tuple[Parts, int]] = field(default_factory=set)
-    _wanted: set[tuple[Parts, int]] = field(default_factory=set)
-
-    def status(self, parts: Parts) -> os.stat_result | None:
-        """Return the status; what is not there yet will be asked for."""
-        status = super().status(parts)
-        if status is None and _can_be_stored(parts):
-            self._want(parts, len(parts))
-        return status
+    def __init__(self, directory: Path, image: Path, offset: int) -> None:
+        super().__init__(directory)
+        self.image = image
+        self.offset = offset
+        self._asked: set[tuple[Parts, int]] = set()
+        self._wanted: set[tuple[Parts, int]] = set()
 
     def names(self, parts: Parts) -> tuple[str, ...]:
         """Return the names in a directory; all of them will be asked for."""
-        self._want(parts, len(parts) + 1)
+        if self._is_directory(parts):
+            self._want(parts, len(parts) + 1)
         return super().names(parts)
 
-    def miss(self, parts: Parts) -> None:
-        """Ask for the end of a path, too: its parents are mostly real directories, and each would cost a round."""
-        if _can_be_stored(parts) and ".." not in parts:
+    def _status(self, parts: Parts) -> os.stat_result | None:
+        # Asked for only where the parents are known to be real directories: unsquashfs 4.5.1 corrupts its memory when a
+        # name leads through a link ("double free", or files of random names).
+        status = super()._status(parts)
+        if status is None and _can_be_stored(parts):
             self._want(parts, len(parts))
+        return status
 
     def fetch(self) -> bool:
         """Unpack what was asked for since the last time; tell whether that was anything.

@@ -54,8 +54,9 @@ def program_of(tree: Tree, parts: Parts) -> Program | str | None:
 
 
 def architecture_of(tree: Tree, parts: Parts) -> str:
-    """Return the architecture of the program that a name leads to; empty when it is none or not known."""
-    program = program_of(tree, parts)
+    """Return the architecture of the program that a path leads to; empty when it is none or not known."""
+    target = tree.target(parts)
+    program = program_of(tree, target) if target is not None else None
     return program.architecture if isinstance(program, Program) else ""
 
 
