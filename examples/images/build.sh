@@ -9,6 +9,9 @@ set -euo pipefail
 # shellcheck source=setup/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../../setup/common.sh"
 
+# Mounts of a build that is killed go with its own mount namespace; an ordinary user's buildah always has one.
+if is_root && [ -z "${BUILD_NAMESPACE-}" ]; then BUILD_NAMESPACE=1 exec unshare --mount "$0" "$@"; fi
+
 folder=$(realpath -m "$1") name=$2 version=$3 reference=$4
 base=localhost/debian:bookworm
 
