@@ -168,7 +168,12 @@ class Deployer:
         application = directory.release.application
         if image_format == "tree":
             return inspection.inspect_tree(directory.image, application, recorded)
-        return inspection.inspect_sif(directory.image, application, self.root.staging)
+        scratch = self.root.staging / "inspected"
+        remove_tree(scratch)
+        try:
+            return inspection.inspect_sif(directory.image, application, scratch)
+        finally:
+            remove_tree(scratch)
 
     def _report(self, release: Release, found: Inspection) -> None:
         for skipped in found.skipped:
@@ -270,4 +275,5 @@ def _remove_empty(directory: Path, above: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> DeployError:
-    return DeployError(f"{path}: {error.strerror or error}", "see who owns it, and whether its disk is full")
+    place = error.filename or path
+    return DeployError(f"{place}: {error.strerror or error}", "see who owns it, and whether its disk is full")

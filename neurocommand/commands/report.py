@@ -69,10 +69,15 @@ def problem_text(problem: Problem) -> str:
 def _summary(plan: Plan) -> str:
     if not plan.actions and not plan.problems:
         return "nothing to do"
-    return f"{_count(len(plan.actions), 'action')}, {_count(len(plan.problems), 'problem')}"
+    return f"{count(len(plan.actions), 'action')}, {count(len(plan.problems), 'problem')}"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count(1, "action"), count(2, "action")
+    ('1 action', '2 actions')
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -98,4 +103,4 @@ def exit_code(outcomes: Iterable[Outcome], problems: Sequence[Problem]) -> int:
 def totals(outcomes: Sequence[Outcome], problems: Sequence[Problem]) -> str:
     """Return the last line of a run."""
     done, failed, skipped = (sum(isinstance(o, kind) for o in outcomes) for kind in (Done, Failed, Skipped))
-    return f"{done} done, {failed} failed, {skipped} skipped, {_count(len(problems), 'problem')}"
+    return f"{done} done, {failed} failed, {skipped} skipped, {count(len(problems), 'problem')}"

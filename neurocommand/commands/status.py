@@ -95,4 +95,4 @@ def _print(rows: list[dict[str, Any]], plan: Plan) -> None:
         click.echo(f"{row['release']}: {'locked' if row['locked'] else 'not locked'}; {', '.join(states)}")
     for problem in plan.problems:
         click.echo(report.problem_text(problem))
-    click.echo(f"{len(rows)} releases, {len(plan.problems)} problems")
+    click.echo(f"{report.count(len(rows), 'release')}, {report.count(len(plan.problems), 'problem')}")

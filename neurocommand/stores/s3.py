@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
-from neurocommand.errors import StoreError, StoreFullError, TransientStoreError, plain_reason
+from neurocommand.errors import StoreError
 from neurocommand.model import SHA256, Artifact, StoredObject
 from neurocommand.stores.interface import KEY, Advance, check_key
-from neurocommand.stores.transfer import GuardedReader, check_kept, check_sent, receive
+from neurocommand.stores.s3faults import code, normalised, status
+from neurocommand.stores.transfer import GuardedReader, VerifiedReader, check_kept, receive
 
 PART = 8 << 20
 _PARTS = 9_000  # S3 takes 10,000 parts of one upload
-_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "InsufficientCapacity", "XMinioStorageFull", "507"})
-_BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _SHA256_FIELD = "sha256"
-_CREDENTIALS = "boto3 takes credentials from its own places: AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws"
 
 
 class S3Store:
@@ -98,7 +95,7 @@ class S3Store:
         """Upload a file, in parts when it is big; the server shows it when the last part is there, and not before."""
         self._check_writable(key)
         with open(path, "rb") as source, self._normalised(f"cannot take {key}"):
-            reader = _VerifiedReader(source, path, artifact)
+            reader = VerifiedReader(source, path, artifact)
             if artifact.size <= PART:
                 self._put_whole(key, reader, artifact, advance)
             else:
@@ -159,7 +156,7 @@ class S3Store:
         except ValueError as error:
             raise StoreError(f"store {self.name}: {error}", "check its endpoint and region") from error
 
-    def _put_whole(self, key: str, source: _VerifiedReader, artifact: Artifact, advance: Advance) -> None:
+    def _put_whole(self, key: str, source: VerifiedReader, artifact: Artifact, advance: Advance) -> None:
         body = source.read(artifact.size + 1)
         source.read(1)
         self._client.put_object(
@@ -171,7 +168,7 @@ class S3Store:
         )
         advance(len(body))
 
-    def _put_parts(self, key: str, source: _VerifiedReader, artifact: Artifact, advance: Advance) -> None:
+    def _put_parts(self, key: str, source: VerifiedReader, artifact: Artifact, advance: Advance) -> None:
         from boto3.s3.transfer import TransferConfig
 
         done, counting = 0, threading.Lock()
@@ -213,7 +210,7 @@ class S3Store:
         try:
             return getattr(self._client, call)(Bucket=self.bucket, **arguments)
         except ClientError as error:
-            if _code(error) in ("NoSuchKey", "404", "NotFound"):
+            if code(error) in ("NoSuchKey", "404", "NotFound"):
                 return None
             raise
 
@@ -226,10 +223,10 @@ class S3Store:
         try:
             self._client.head_bucket(Bucket=self.bucket)
         except ClientError as error:
-            if _status(error) == 404:
+            if status(error) == 404:
                 raise StoreError(f"store {self.name}: there is no bucket {self.bucket}", "create it first") from error
             # 403: it is there, but its list is not for us.
-            if _status(error) != 403:
+            if status(error) != 403:
                 raise
         self._bucket_seen = True
 
@@ -238,49 +235,8 @@ class S3Store:
         if not self.writable:
             raise StoreError(f"store {self.name}: is read-only")
 
-    @contextlib.contextmanager
-    def _normalised(self, what: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
-        from urllib3.exceptions import HTTPError
-
-        text = f"store {self.name}: {what}"
-        try:
-            yield
-        except ClientError as error:
-            raise _refusal(text, error) from error
-        except SSLError as error:
-            raise StoreError(f"{text}: {plain_reason(error)}", "is AWS_CA_BUNDLE set as this site needs it?") from error
-        except (HTTPClientError, IncompleteReadError, HTTPError) as error:
-            raise TransientStoreError(f"{text}: {plain_reason(error)}") from error
-        except BotoCoreError as error:
-            raise StoreError(f"{text}: {error}", _CREDENTIALS) from error
-
-
-class _VerifiedReader:
-    """A file that takes the digest of what is read from it in order, and refuses to end when it is not the artifact's.
-
-    A multipart upload is completed only after its source ended, so other bytes never become visible.
-    """
-
-    def __init__(self, source: io.BufferedReader, path: Path, artifact: Artifact) -> None:
-        self.source = source
-        self.path = path
-        self.artifact = artifact
-        self.digest = hashlib.sha256()
-        self.done = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most ``size`` bytes.
-
-        Raises:
-            ImmutableError: at the end, when what was read is not the artifact.
-        """
-        chunk = self.source.read(size)
-        self.digest.update(chunk)
-        self.done += len(chunk)
-        if not chunk or self.done > self.artifact.size:
-            check_sent(self.path, self.artifact, self.digest.hexdigest(), self.done)
-        return chunk
+    def _normalised(self, what: str) -> AbstractContextManager[None]:
+        return normalised(f"store {self.name}: {what}")
 
 
 def _stated_sha256(answer: dict[str, Any]) -> str | None:
@@ -289,25 +245,3 @@ def _stated_sha256(answer: dict[str, Any]) -> str | None:
         if field.lower() == _SHA256_FIELD and SHA256.fullmatch(value.lower()):
             return str(value.lower())
     return None
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _status(error: Any) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _refusal(text: str, error: Any) -> StoreError:
-    """Return our error for an answer that is one."""
-    code, status = _code(error), _status(error)
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    shown = f"{text}: {' '.join(filter(None, (str(status), code if code != str(status) else '', message)))}"
-    if code in _FULL or status == 507 or (status in (403, 413) and "quota" in message.lower()):
-        return StoreFullError(shown, "free some space there, or raise its quota")
-    if status in _BUSY:
-        headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
-        stated = headers.get("retry-after", "")
-        return TransientStoreError(shown, retry_after=float(stated) if stated.isdecimal() else None)
-    return StoreError(shown, _CREDENTIALS if status in (400, 401, 403) else "")

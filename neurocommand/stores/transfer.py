@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 from neurocommand.errors import ImmutableError, StoreError, TransientStoreError
 from neurocommand.files import Readable, copy_with_digest
@@ -32,6 +34,38 @@ class GuardedReader:
         """Return at most ``size`` bytes; none at the end."""
         with self.guard():
             return self.source.read(size)
+
+
+class VerifiedReader:
+    """A file that takes the digest of what is read from it in order, and refuses to end when it is not the artifact's.
+
+    An upload that is completed only after its source ended never makes other bytes visible.
+
+    Args:
+        source: the open file.
+        path: its name, for messages.
+        artifact: what it must hold.
+    """
+
+    def __init__(self, source: BinaryIO, path: Path, artifact: Artifact) -> None:
+        self.source = source
+        self.path = path
+        self.artifact = artifact
+        self.digest = hashlib.sha256()
+        self.done = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most ``size`` bytes.
+
+        Raises:
+            ImmutableError: at the end, when what was read is not the artifact.
+        """
+        chunk = self.source.read(size)
+        self.digest.update(chunk)
+        self.done += len(chunk)
+        if not chunk or self.done > self.artifact.size:
+            check_sent(self.path, self.artifact, self.digest.hexdigest(), self.done)
+        return chunk
 
 
 def receive(source: GuardedReader, path: Path, stated: StoredObject, advance: Advance) -> tuple[str, int]:
