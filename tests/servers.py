@@ -58,6 +58,7 @@ class Request:
     path: str
     headers: Message
     body: bytes
+    connection: int  # the client's port: the same for requests on one connection
 
 
 @dataclass
@@ -96,7 +97,8 @@ class WebServer:
 
             def _answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
-                request = Request(self.command, self.path, self.headers, self.rfile.read(length))
+                body = self.rfile.read(length)
+                request = Request(self.command, self.path, self.headers, body, self.client_address[1])
                 outer.requests.append(request)
                 outer._send(self, outer.respond(request))
 
@@ -125,8 +127,9 @@ class WebServer:
         if answer.drop:
             handler.close_connection = True
             return
-        headers: dict[str, str | None] = {"Content-Length": str(len(answer.body)), **answer.headers}
-        handler.send_response(answer.status)
+        usual = {"Content-Length": str(len(answer.body)), "Date": handler.date_time_string()}
+        headers: dict[str, str | None] = {**usual, **answer.headers}
+        handler.send_response_only(answer.status)
         for name, value in headers.items():
             if value is not None:
                 handler.send_header(name, value)
@@ -309,3 +312,16 @@ def web_server() -> Iterator[Callable[[Respond], WebServer]]:
     """Start web servers that answer as a function says; they stop with the test."""
     with contextlib.ExitStack() as servers:
         yield lambda respond: servers.enter_context(WebServer(respond))
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give boto3 credentials of its own kind, and keep it from looking for others on this machine."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -199,9 +198,9 @@ class S3Store:
         with contextlib.suppress(ClientError):
             answer = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=name)
             stated = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-            now = parse_timestamp(stated).timestamp() if stated else time.time()
-            for upload in answer.get("Uploads", ()):
-                if upload["Key"] == name and now - upload["Initiated"].timestamp() >= self.stale_after:
+            for upload in answer.get("Uploads", ()) if stated else ():
+                age = (parse_timestamp(stated) - upload["Initiated"]).total_seconds()
+                if upload["Key"] == name and age >= self.stale_after:
                     self._client.abort_multipart_upload(Bucket=self.bucket, Key=name, UploadId=upload["UploadId"])
 
     def _absent_as_none(self, call: str, **arguments: str) -> Any:

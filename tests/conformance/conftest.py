@@ -8,21 +8,11 @@ import pytest
 
 from tests.conformance.cases import CASES, Case
 
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give boto3 credentials of its own kind, and keep it from looking for others on this machine."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTTESTTESTTEST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
+NEEDS = {"s3": ("moto_url",), "http": ("web_server",)}
 
 
 @pytest.fixture
-def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None) -> Case:
     """One store on its real server, empty."""
-    needed = {"s3": ("moto_url",), "http": ("web_server",)}.get(request.param, ())
-    return CASES[request.param](tmp_path, **{name: request.getfixturevalue(name) for name in needed})
+    needed = {name: request.getfixturevalue(name) for name in NEEDS.get(request.param, ())}
+    return CASES[request.param](tmp_path, **needed)

@@ -1,0 +1,55 @@
+"""What S3 servers and boto3 say when something fails, as errors of a store."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from neurocommand.errors import StoreError, StoreFullError, TransientStoreError, plain_reason
+
+_FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "InsufficientCapacity", "XMinioStorageFull"})
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_CREDENTIALS = "boto3 takes credentials from its own places: AWS_ACCESS_KEY_ID, AWS_PROFILE, ~/.aws"
+
+
+@contextlib.contextmanager
+def normalised(text: str) -> Iterator[None]:
+    """Turn what boto3 raises in a block into StoreError, with ``text`` before the reason."""
+    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(text, error) from error
+    except SSLError as error:
+        raise StoreError(f"{text}: {plain_reason(error)}", "is AWS_CA_BUNDLE set as this site needs it?") from error
+    except (HTTPClientError, IncompleteReadError, HTTPError) as error:
+        raise TransientStoreError(f"{text}: {plain_reason(error)}") from error
+    except BotoCoreError as error:
+        raise StoreError(f"{text}: {error}", _CREDENTIALS) from error
+
+
+def code(error: Any) -> str:
+    """Return the code in an S3 error (a botocore ClientError)."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status(error: Any) -> int:
+    """Return the HTTP status of an S3 error (a botocore ClientError)."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _refusal(text: str, error: Any) -> StoreError:
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    said = [str(status(error)), code(error) if code(error) != str(status(error)) else "", message]
+    shown = f"{text}: {' '.join(word for word in said if word)}"
+    # Ceph says QuotaExceeded with 403, Swift "Upload exceeds quota." with 413.
+    full = code(error) in _FULL or status(error) == 507
+    if full or (status(error) in (403, 413) and "quota" in message.lower()):
+        return StoreFullError(shown, "free some space there, or raise its quota")
+    if status(error) in _BUSY:
+        stated = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
+        return TransientStoreError(shown, retry_after=float(stated) if stated.isdecimal() else None)
+    return StoreError(shown, _CREDENTIALS if status(error) in (400, 401, 403) else "")

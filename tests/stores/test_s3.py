@@ -1,0 +1,388 @@
+"""What is particular to S3: what is sent, and what a server may answer instead of doing what was asked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import pytest
+
+from neurocommand.errors import ImmutableError, StoreError, StoreFullError, TransientStoreError
+from neurocommand.model import Artifact, StoredObject
+from neurocommand.stores.s3 import PART, S3Store
+from tests.servers import Answer, Request, Respond, WebServer
+
+pytestmark = pytest.mark.usefixtures("s3_credentials")
+
+KEY = "niimath_1.0.20240114_20250101.simg"
+DATA = b"12345"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+ARTIFACT = Artifact(SHA256, len(DATA))
+STATED = {"x-amz-meta-sha256": SHA256, "Content-Length": "5"}
+
+Serve = Callable[[Respond], WebServer]
+
+
+def nothing(done: int) -> None:
+    pass
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> Path:
+    (tmp_path / "sent").write_bytes(DATA)
+    return tmp_path / "sent"
+
+
+def error_document(status: int, code: str, message: str = "because", **headers: str) -> Answer:
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'.encode()
+    shown = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, body, {"Content-Type": "application/xml", **shown})
+
+
+def by_method(**answers: Answer) -> Respond:
+    return lambda request: answers.get(request.method, Answer(200, headers={"ETag": '"x"'}))
+
+
+def store_of(server: WebServer, **options: object) -> S3Store:
+    return S3Store("bucket", "neurocontainers", endpoint=server.url, **options)  # type: ignore[arg-type]
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------------
+
+
+def test_a_small_object_is_sent_once_with_its_digest(web_server: Serve, sent: Path) -> None:
+    server = web_server(by_method(HEAD=Answer(headers=STATED)))
+    store_of(server, prefix="/a/b/").put(KEY, sent, ARTIFACT, nothing)
+    put, head = server.requests
+    assert (put.method, put.path, put.body) == ("PUT", f"/neurocontainers/a/b/{KEY}", DATA)
+    assert put.headers["x-amz-meta-sha256"] == SHA256
+    assert put.headers["x-amz-checksum-sha256"] == base64.b64encode(bytes.fromhex(SHA256)).decode()
+    assert put.headers["Authorization"].startswith("AWS4-HMAC-SHA256 ")
+    assert (head.method, head.path) == ("HEAD", f"/neurocontainers/a/b/{KEY}")
+
+
+def test_an_anonymous_store_sends_no_credentials(web_server: Serve) -> None:
+    server = web_server(by_method(HEAD=Answer(headers=STATED)))
+    assert store_of(server, anonymous=True).stat(KEY) == StoredObject(KEY, 5, SHA256)
+    assert "Authorization" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("field", ["x-amz-meta-sha256", "X-Amz-Meta-Sha256", "x-amz-meta-SHA256"])
+def test_the_digest_is_found_whatever_its_case(field: str, web_server: Serve) -> None:
+    server = web_server(by_method(HEAD=Answer(headers={field: SHA256.upper(), "Content-Length": "5"})))
+    assert store_of(server).stat(KEY) == StoredObject(KEY, 5, SHA256)
+
+
+@pytest.mark.parametrize("stated", ["", "junk", "abc" * 21, SHA256 + "0"])
+def test_what_is_no_digest_is_not_taken_for_one(stated: str, web_server: Serve) -> None:
+    server = web_server(by_method(HEAD=Answer(headers={"x-amz-meta-sha256": stated, "Content-Length": "5"})))
+    assert store_of(server).stat(KEY) == StoredObject(KEY, 5, None)
+
+
+# --- what is read back ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{**STATED, "Content-Length": "4"}, {**STATED, "Content-Length": "0"}, {**STATED, "x-amz-meta-sha256": "0" * 64}],
+    ids=["shorter", "empty", "other digest"],
+)
+def test_an_object_that_reads_back_as_something_else_is_an_error(
+    headers: dict[str, str | None], web_server: Serve, sent: Path
+) -> None:
+    store = store_of(web_server(by_method(HEAD=Answer(headers=headers))))
+    with pytest.raises(StoreError, match=rf"store bucket: after writing, {KEY} reads back as \d bytes"):
+        store.put(KEY, sent, ARTIFACT, nothing)
+
+
+def test_an_object_that_is_not_there_after_writing_is_an_error(web_server: Serve, sent: Path) -> None:
+    def respond(request: Request) -> Answer:
+        return Answer(404 if request.method == "HEAD" and KEY in request.path else 200)
+
+    with pytest.raises(StoreError, match=rf"took {KEY} but does not hold it"):
+        store_of(web_server(respond)).put(KEY, sent, ARTIFACT, nothing)
+
+
+def test_a_server_that_keeps_no_metadata_can_be_used(web_server: Serve, sent: Path) -> None:
+    server = web_server(by_method(HEAD=Answer(headers={"Content-Length": "5"})))
+    store_of(server).put(KEY, sent, ARTIFACT, nothing)
+    assert [request.method for request in server.requests] == ["PUT", "HEAD"]
+
+
+# --- absent, or cannot tell -------------------------------------------------------------------------------------------
+
+
+def test_404_for_a_bucket_that_is_not_there_is_not_absent(web_server: Serve) -> None:
+    store = store_of(web_server(lambda request: Answer(404)))
+    with pytest.raises(StoreError, match="there is no bucket neurocontainers"):
+        store.stat(KEY)
+    with pytest.raises(StoreError, match="there is no bucket neurocontainers"):
+        store.stat(KEY)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_404_in_a_bucket_that_is_there_is_absent_and_asked_once(status: int, web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(404 if KEY in request.path else status))
+    store = store_of(server)
+    assert store.stat(KEY) is None
+    assert store.stat(KEY) is None
+    assert [KEY in request.path for request in server.requests] == [True, False, True]
+
+
+def test_404_in_a_bucket_that_cannot_tell_is_an_error(web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(404 if KEY in request.path else 500))
+    with pytest.raises(TransientStoreError, match=f"cannot tell whether it holds {KEY}: 500"):
+        store_of(server).stat(KEY)
+
+
+def test_get_from_a_bucket_that_is_not_there_says_so(web_server: Serve, tmp_path: Path) -> None:
+    server = web_server(lambda request: error_document(404, "NoSuchBucket", "The bucket does not exist"))
+    with pytest.raises(StoreError, match="404 NoSuchBucket The bucket does not exist"):
+        store_of(server).get(KEY, tmp_path / "got", nothing)
+    with pytest.raises(StoreError, match="404 NoSuchBucket"):
+        list(store_of(server).list())
+    with pytest.raises(StoreError, match="404 NoSuchBucket"):
+        store_of(server).delete(KEY)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_store_that_does_not_let_us_in_cannot_tell(status: int, web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(status))
+    with pytest.raises(StoreError, match=f"store bucket: cannot tell whether it holds {KEY}: {status}") as caught:
+        store_of(server).stat(KEY)
+    assert "AWS_PROFILE" in caught.value.hint
+    assert not isinstance(caught.value, TransientStoreError)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_store_that_is_busy_may_be_asked_again(status: int, web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(status, headers={"Retry-After": "7"}))
+    with pytest.raises(TransientStoreError, match=f": {status}") as caught:
+        store_of(server).stat(KEY)
+    assert caught.value.retry_after == 7
+    assert len(server.requests) >= 1
+
+
+def test_a_connection_that_breaks_may_be_tried_again(web_server: Serve, sent: Path) -> None:
+    store = store_of(web_server(lambda request: Answer(drop=True)))
+    for ask in (lambda: store.stat(KEY), lambda: store.put(KEY, sent, ARTIFACT, nothing)):
+        with pytest.raises(TransientStoreError, match="store bucket: cannot "):
+            ask()
+
+
+def test_a_body_that_ends_early_may_be_tried_again(web_server: Serve, tmp_path: Path) -> None:
+    store = store_of(web_server(by_method(GET=Answer(body=b"x" * 1000, sent=500))))
+    with pytest.raises(TransientStoreError, match=f"store bucket: {KEY} broke off"):
+        store.get(KEY, tmp_path / "got", nothing)
+
+
+def test_a_listing_that_fails_on_its_second_page_yields_nothing(web_server: Serve) -> None:
+    first = (
+        '<?xml version="1.0"?><ListBucketResult><IsTruncated>true</IsTruncated>'
+        f"<NextContinuationToken>t</NextContinuationToken><Contents><Key>{KEY}</Key><Size>5</Size></Contents>"
+        "</ListBucketResult>"
+    ).encode()
+    server = web_server(lambda request: Answer(403) if "continuation-token" in request.path else Answer(body=first))
+    seen = []
+    with pytest.raises(StoreError, match="cannot be listed: 403"):
+        seen.extend(store_of(server).list())
+    assert seen == []
+    assert len(server.requests) == 2
+
+
+# --- full, refused ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error_document(403, "QuotaExceeded"),
+        error_document(507, "InsufficientStorage"),
+        Answer(507),
+        error_document(413, "EntityTooLarge", "Upload exceeds quota."),
+        error_document(403, "AccessDenied", "Bucket quota is used up"),
+    ],
+    ids=["Ceph", "507", "507 without a document", "Swift", "words"],
+)
+def test_a_full_store_says_so(answer: Answer, web_server: Serve, sent: Path) -> None:
+    with pytest.raises(StoreFullError, match=f"store bucket: cannot take {KEY}: ") as caught:
+        store_of(web_server(by_method(PUT=answer))).put(KEY, sent, ARTIFACT, nothing)
+    assert caught.value.exit_code == 3
+
+
+def test_a_store_that_refuses_is_not_full(web_server: Serve, sent: Path) -> None:
+    server = web_server(by_method(PUT=error_document(403, "AccessDenied", "Access Denied")))
+    with pytest.raises(StoreError, match="403 AccessDenied Access Denied") as caught:
+        store_of(server).put(KEY, sent, ARTIFACT, nothing)
+    assert not isinstance(caught.value, StoreFullError)
+    assert caught.value.exit_code == 1
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_cannot_work_are_named(monkeypatch: pytest.MonkeyPatch, web_server: Serve) -> None:
+    with pytest.raises(StoreError, match="store bucket: Invalid endpoint: nonsense"):
+        S3Store("bucket", "neurocontainers", endpoint="nonsense").stat(KEY)
+    with pytest.raises(StoreError, match=r"profile \(nobody\) could not be found"):
+        S3Store("bucket", "neurocontainers", profile="nobody").stat(KEY)
+    with pytest.raises(StoreError, match="store bucket: cannot tell"):
+        S3Store("bucket", "no bucket name", endpoint="http://127.0.0.1:1").stat(KEY)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    server = web_server(lambda request: Answer(404))
+    with pytest.raises(StoreError, match="Unable to locate credentials") as caught:
+        store_of(server).stat(KEY)
+    assert "AWS_ACCESS_KEY_ID" in caught.value.hint
+    assert server.requests == []
+
+
+def test_closing_a_store_that_was_never_asked_is_no_error(web_server: Serve) -> None:
+    S3Store("bucket", "neurocontainers").close()
+    store = store_of(web_server(by_method(HEAD=Answer(headers=STATED))))
+    store.stat(KEY)
+    store.close()
+
+
+# --- uploads in parts -------------------------------------------------------------------------------------------------
+
+BIG = bytes(range(256)) * ((PART + PART // 2) // 256)
+BIG_ARTIFACT = Artifact(hashlib.sha256(BIG).hexdigest(), len(BIG))
+
+
+class PartServer:
+    """As much of S3 as an upload in parts needs; ``fault`` may answer in its place."""
+
+    def __init__(self, fault: Callable[[Request], Answer | None] = lambda request: None) -> None:
+        self.fault = fault
+        self.parts: dict[int, bytes] = {}
+        self.completed = self.aborted = False
+        self.metadata: str | None = None
+
+    def __call__(self, request: Request) -> Answer:
+        return self.fault(request) or getattr(self, request.method.lower())(request)
+
+    def head(self, request: Request) -> Answer:
+        size = str(sum(map(len, self.parts.values())))
+        return Answer(headers={"Content-Length": size, "x-amz-meta-sha256": self.metadata})
+
+    def get(self, request: Request) -> Answer:
+        return error_document(501, "NotImplemented")
+
+    def delete(self, request: Request) -> Answer:
+        self.aborted = True
+        return Answer(204)
+
+    def put(self, request: Request) -> Answer:
+        number = int(request.path.partition("partNumber=")[2].partition("&")[0])
+        stated = base64.b64decode(request.headers["x-amz-checksum-sha256"])
+        assert stated == hashlib.sha256(request.body).digest()
+        self.parts[number] = request.body
+        return Answer(headers={"ETag": f'"{number}"'})
+
+    def post(self, request: Request) -> Answer:
+        if "uploads" in request.path:
+            self.metadata = request.headers["x-amz-meta-sha256"]
+            return self._document("InitiateMultipartUploadResult", "<UploadId>u</UploadId>")
+        self.completed = True
+        return self._document("CompleteMultipartUploadResult", "<ETag>e</ETag>")
+
+    def _document(self, kind: str, content: str) -> Answer:
+        body = f"<{kind}><Bucket>neurocontainers</Bucket><Key>{KEY}</Key>{content}</{kind}>".encode()
+        return Answer(body=body, headers={"Content-Type": "application/xml"})
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    (tmp_path / "big").write_bytes(BIG)
+    return tmp_path / "big"
+
+
+def test_a_big_object_is_sent_in_parts_each_with_its_digest(web_server: Serve, big: Path) -> None:
+    # This server does not know how to list unfinished uploads, which hinders nothing.
+    server = PartServer()
+    store_of(web_server(server)).put(KEY, big, BIG_ARTIFACT, nothing)
+    assert server.completed
+    assert not server.aborted
+    assert b"".join(server.parts[number] for number in sorted(server.parts)) == BIG
+    assert server.metadata == BIG_ARTIFACT.sha256
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (Answer(drop=True), TransientStoreError),
+        (Answer(500), TransientStoreError),
+        (error_document(403, "AccessDenied"), StoreError),
+        (error_document(403, "QuotaExceeded"), StoreFullError),
+    ],
+    ids=["drop", "500", "403", "full"],
+)
+def test_a_part_that_fails_gives_up_the_whole_upload(
+    answer: Answer, expected: type[StoreError], web_server: Serve, big: Path
+) -> None:
+    server = PartServer(lambda request: answer if "partNumber=2" in request.path else None)
+    with pytest.raises(expected):
+        store_of(web_server(server)).put(KEY, big, BIG_ARTIFACT, nothing)
+    assert not server.completed
+    assert server.aborted
+
+
+def test_a_part_that_fails_once_is_sent_again(web_server: Serve, big: Path) -> None:
+    failures = [Answer(drop=True), Answer(503)]
+
+    def fail(request: Request) -> Answer | None:
+        return failures.pop() if "partNumber=2" in request.path and failures else None
+
+    server = PartServer(fail)
+    store_of(web_server(server)).put(KEY, big, BIG_ARTIFACT, nothing)
+    assert b"".join(server.parts[number] for number in sorted(server.parts)) == BIG
+    assert failures == []
+
+
+def test_other_bytes_are_never_completed(web_server: Serve, big: Path) -> None:
+    server = PartServer()
+    other = Artifact("0" * 64, len(BIG))
+    with pytest.raises(ImmutableError, match=f"{big}: sha256 {BIG_ARTIFACT.sha256}"):
+        store_of(web_server(server)).put(KEY, big, other, nothing)
+    assert not server.completed
+    assert server.aborted
+
+
+def test_ages_of_unfinished_uploads_are_by_the_servers_clock(web_server: Serve, big: Path) -> None:
+    aborted = []
+    initiated = {"old": "2031-05-01T11:59:59Z", "young": "2031-05-01T12:00:01Z", "later": "2031-05-02T12:00:01Z"}
+    uploads = "".join(
+        f"<Upload><Key>{KEY}</Key><UploadId>{name}</UploadId><Initiated>{time}</Initiated></Upload>"
+        for name, time in initiated.items()
+    )
+    document = f"<ListMultipartUploadsResult>{uploads}</ListMultipartUploadsResult>".encode()
+
+    def watch(request: Request) -> Answer | None:
+        if request.method == "GET":
+            return Answer(body=document, headers={"Date": "Fri, 02 May 2031 12:00:00 GMT"})
+        if request.method == "DELETE":
+            aborted.append(request.path.partition("uploadId=")[2])
+        return None
+
+    store_of(web_server(PartServer(watch))).put(KEY, big, BIG_ARTIFACT, nothing)
+    assert aborted == ["old"]
+
+
+def test_only_unfinished_uploads_of_the_same_key_are_cleaned_up(moto_url: str, big: Path) -> None:
+    bucket = "cleaning"
+    server = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
+    server.create_bucket(Bucket=bucket)
+    for key in (KEY, KEY + ".other", "x" + KEY):
+        server.create_multipart_upload(Bucket=bucket, Key=key)
+
+    def unfinished() -> list[str]:
+        return sorted(upload["Key"] for upload in server.list_multipart_uploads(Bucket=bucket)["Uploads"])
+
+    assert unfinished() == sorted([KEY, KEY + ".other", "x" + KEY])
+    S3Store("bucket", bucket, endpoint=moto_url).put(KEY, big, BIG_ARTIFACT, nothing)
+    assert unfinished() == sorted([KEY + ".other", "x" + KEY])
+    server.close()
