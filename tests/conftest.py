@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.images import small_archive, small_sif  # noqa: F401  (fixtures for all)
-from tests.users import ordinary_user  # noqa: F401
+pytest.register_assert_rewrite("tests.servers", "tests.images", "tests.users", "tests.world")
+
+# fixtures for all
+from tests.images import small_archive, small_sif  # noqa: E402, F401
+from tests.servers import moto_url, registry, s3_credentials, web_server  # noqa: E402, F401
+from tests.users import ordinary_user  # noqa: E402, F401
+from tests.world import image_registry, synced, world  # noqa: E402, F401
 
 settings.register_profile("quick", max_examples=150, deadline=None)
 settings.register_profile("full", max_examples=5000, deadline=None)
-
-pytest_plugins = ("tests.servers",)
 
 DATA = "NEUROCOMMAND_TEST_DATA"
 
