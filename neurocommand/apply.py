@@ -91,6 +91,7 @@ class Workshop:
                 outcomes.append(outcome)
                 yield outcome
             self._discard(release, outcomes)
+        self.spool.clear_scratch()
 
     def _release(self, actions: list[Action]) -> Iterator[Outcome]:
         failed = ""

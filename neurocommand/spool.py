@@ -37,6 +37,11 @@ class Spool:
                 remove_tree(entry)
         self.scratch.mkdir()
 
+    def clear_scratch(self) -> None:
+        """Drop what tools left in scratch; between the releases of one run it saves them work."""
+        remove_tree(self.scratch)
+        self.scratch.mkdir()
+
     def sizes(self) -> dict[Release, int]:
         """Return the size in bytes of every SIF that waits here."""
         if not self.path.is_dir():
