@@ -6,7 +6,7 @@ import base64
 import contextlib
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class S3Store:
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self.prefix, Delimiter="/"
             )
-            seen = [entry for page in pages for entry in page.get("Contents", ())]
+            seen = [entry for page in pages for entry in self._entries(page)]
         for entry in seen:
             key = entry["Key"][len(self.prefix) :]
             if KEY.fullmatch(key):
@@ -88,7 +88,7 @@ class S3Store:
             if answer is None:
                 self._check_bucket()
                 return None
-        return StoredObject(key, answer["ContentLength"], _stated_sha256(answer))
+        return self._stated(key, answer)
 
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Upload a file, in parts when it is big; the server shows it when the last part is there, and not before."""
@@ -109,10 +109,9 @@ class S3Store:
             answer = self._absent_as_none("get_object", Key=self.prefix + key)
         if answer is None:
             raise StoreError(f"store {self.name}: holds no {key}")
-        stated = StoredObject(key, answer["ContentLength"])
         with closing(answer["Body"]) as body:
             reader = GuardedReader(self.name, body, lambda: self._normalised(f"{key} broke off"))
-            return receive(reader, path, stated, advance)
+            return receive(reader, path, self._stated(key, answer), advance)
 
     def delete(self, key: str) -> None:
         """Remove an object; S3 answers the same for an absent one."""
@@ -195,13 +194,27 @@ class S3Store:
 
         name = self.prefix + key
         # Not every server knows these calls, and not everybody may make them; then the bucket's owner cleans up.
-        with contextlib.suppress(ClientError):
+        with contextlib.suppress(ClientError, ValueError):
             answer = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=name)
             stated = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
             for upload in answer.get("Uploads", ()) if stated else ():
                 age = (parse_timestamp(stated) - upload["Initiated"]).total_seconds()
                 if upload["Key"] == name and age >= self.stale_after:
                     self._client.abort_multipart_upload(Bucket=self.bucket, Key=name, UploadId=upload["UploadId"])
+
+    def _entries(self, page: dict[str, Any]) -> Sequence[dict[str, Any]]:
+        """Return what a page lists; boto3 takes an empty answer for an empty listing, but a listing says if it ends."""
+        if "IsTruncated" not in page:
+            raise StoreError(f"store {self.name}: cannot be listed: its answer is no listing", "is its endpoint right?")
+        return page.get("Contents", ())  # type: ignore[no-any-return]
+
+    def _stated(self, key: str, answer: dict[str, Any]) -> StoredObject:
+        """Return what an answer says about an object; some servers change the case of the metadata's names."""
+        if "ContentLength" not in answer:
+            raise StoreError(f"store {self.name}: does not state the size of {key}")
+        metadata = {field.lower(): value.lower() for field, value in answer.get("Metadata", {}).items()}
+        sha256 = metadata.get(_SHA256_FIELD, "")
+        return StoredObject(key, answer["ContentLength"], sha256 if SHA256.fullmatch(sha256) else None)
 
     def _absent_as_none(self, call: str, **arguments: str) -> Any:
         from botocore.exceptions import ClientError
@@ -236,11 +249,3 @@ class S3Store:
 
     def _normalised(self, what: str) -> AbstractContextManager[None]:
         return normalised(f"store {self.name}: {what}")
-
-
-def _stated_sha256(answer: dict[str, Any]) -> str | None:
-    """Return the sha256 in an object's metadata; some servers change the case of its name."""
-    for field, value in answer.get("Metadata", {}).items():
-        if field.lower() == _SHA256_FIELD and SHA256.fullmatch(value.lower()):
-            return str(value.lower())
-    return None

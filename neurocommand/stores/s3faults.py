@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from neurocommand.errors import StoreError, StoreFullError, TransientStoreError, plain_reason
+from neurocommand.errors import StoreError, StoreFullError, TransientStoreError, plain_reason, printable
 
 _FULL = frozenset({"QuotaExceeded", "InsufficientStorage", "InsufficientCapacity", "XMinioStorageFull"})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -16,7 +16,16 @@ _CREDENTIALS = "boto3 takes credentials from its own places: AWS_ACCESS_KEY_ID, 
 @contextlib.contextmanager
 def normalised(text: str) -> Iterator[None]:
     """Turn what boto3 raises in a block into StoreError, with ``text`` before the reason."""
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, SSLError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        HTTPClientError,
+        IncompleteReadError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ProfileNotFound,
+        SSLError,
+    )
     from urllib3.exceptions import HTTPError
 
     try:
@@ -27,8 +36,10 @@ def normalised(text: str) -> Iterator[None]:
         raise StoreError(f"{text}: {plain_reason(error)}", "is AWS_CA_BUNDLE set as this site needs it?") from error
     except (HTTPClientError, IncompleteReadError, HTTPError) as error:
         raise TransientStoreError(f"{text}: {plain_reason(error)}") from error
-    except BotoCoreError as error:
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
         raise StoreError(f"{text}: {error}", _CREDENTIALS) from error
+    except BotoCoreError as error:
+        raise StoreError(f"{text}: {printable(' '.join(str(error).split()), 200)}") from error
 
 
 def code(error: Any) -> str:

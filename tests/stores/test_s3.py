@@ -193,6 +193,22 @@ def test_a_listing_that_fails_on_its_second_page_yields_nothing(web_server: Serv
     assert len(server.requests) == 2
 
 
+@pytest.mark.parametrize("body", [b"<html>\n<p>log in", b"no\nXML", b""])
+def test_a_page_with_status_200_is_no_listing(body: bytes, web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(body=body, headers={"Content-Type": "text/html"}))
+    with pytest.raises(StoreError, match="store bucket: cannot be listed: ") as caught:
+        list(store_of(server).list())
+    assert "\n" not in caught.value.message
+
+
+def test_a_size_that_is_not_stated_cannot_tell(web_server: Serve, tmp_path: Path) -> None:
+    store = store_of(web_server(lambda request: Answer(body=DATA, headers={"Content-Length": None})))
+    with pytest.raises(StoreError, match=f"store bucket: does not state the size of {KEY}"):
+        store.stat(KEY)
+    with pytest.raises(StoreError, match=f"store bucket: does not state the size of {KEY}"):
+        store.get(KEY, tmp_path / "got", nothing)
+
+
 # --- full, refused ----------------------------------------------------------------------------------------------------
 
 
