@@ -45,7 +45,8 @@ class Tree:
 
     def start(self, parts: Parts, size: int) -> bytes:
         """Return at most the first ``size`` bytes of a regular file; nothing when it cannot be read."""
-        if not self._is_directory(parts[:-1]):
+        status = self.status(parts)
+        if status is None or not stat.S_ISREG(status.st_mode):
             return b""
         try:
             descriptor = os.open(self.path(parts), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,7 +152,8 @@ class PartialTree(Tree):
                 some = names[first : first + MOST_NAMES]
                 # The root has no name; unsquashfs means it when it is given none.
                 squashfs.extract(self.image, self.offset, self.directory, [] if "" in some else some, depth)
-        self._make_readable()
+        if wanted:
+            self._make_readable()
         return bool(wanted)
 
     def _want(self, parts: Parts, depth: int) -> None:
