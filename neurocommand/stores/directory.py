@@ -34,16 +34,19 @@ class DirectoryStore:
 
     Args:
         name: the store's name in messages.
-        path: the directory; made by the first ``put`` if its parent exists.
+        path: the directory; made by the first ``put``. Where its parent is missing as well it is not taken for empty:
+            then a file system may not be mounted.
         writable: False refuses ``put`` and ``delete``.
+        make_parents: the parents are ours to make, as below a user's own data directory; missing, they mean empty.
     """
 
     listable = True
 
-    def __init__(self, name: str, path: Path, writable: bool = True) -> None:
+    def __init__(self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False) -> None:
         self.name = name
         self.path = path
         self.writable = writable
+        self.make_parents = make_parents
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object, with its sha256 where it is known."""
@@ -63,7 +66,7 @@ class DirectoryStore:
         self._check_writable(key)
         with open(path, "rb") as source, self._normalised(f"cannot take {key}"):
             if not self._is_there():
-                self.path.mkdir(exist_ok=True)
+                self.path.mkdir(parents=self.make_parents, exist_ok=True)
             self._remove_leftovers()
             with self._partial(key) as (partial, target):
                 sha256, size = copy_with_digest(source, target, advance)
@@ -97,7 +100,7 @@ class DirectoryStore:
         try:
             mode = os.stat(self.path).st_mode
         except FileNotFoundError:
-            if self.path.is_symlink() or not self.path.parent.is_dir():
+            if self.path.is_symlink() or not (self.make_parents or self.path.parent.is_dir()):
                 raise
             return False
         if not stat.S_ISDIR(mode):

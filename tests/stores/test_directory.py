@@ -118,6 +118,15 @@ def test_a_directory_that_is_not_there_yet_is_empty_and_made_by_put(tmp_path: Pa
     assert store.stat(KEY) == StoredObject(KEY, 5, SHA256)
 
 
+def test_parents_are_made_only_where_they_are_ours(tmp_path: Path) -> None:
+    store = DirectoryStore("here", tmp_path / "share" / "neurocommand" / "store", make_parents=True)
+    assert list(store.list()) == []
+    assert store.stat(KEY) is None
+    (tmp_path / "sent").write_bytes(DATA)
+    store.put(KEY, tmp_path / "sent", ARTIFACT, nothing)
+    assert store.stat(KEY) == StoredObject(KEY, 5, SHA256)
+
+
 @pytest.mark.parametrize("kind", ["file", "dangling link", "loop", "no parent"])
 def test_what_is_no_directory_cannot_tell(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "store"
