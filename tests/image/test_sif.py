@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from neurocommand.errors import ImageError
 from neurocommand.image import sif
 from tests import images
+from tests.servers import Registry
 from tests.users import User
 
 ROOT = Path(__file__).parents[2]
@@ -199,3 +203,50 @@ def test_a_full_disk_is_no_success(ordinary_user: User, tmp_path: Path) -> None:
         assert not (small / "tree").exists()
     finally:
         images.run(["umount", small])
+
+
+def test_a_registry_without_tls_by_digest(
+    registry: Registry, small_archive: Path, tmp_path: Path, lines: list[str]
+) -> None:
+    target = f"docker://{registry.host}/neuro/small:1"
+    images.run(["skopeo", "copy", "--dest-tls-verify=false", f"oci-archive:{small_archive}", target])
+    digest = images.run(["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", target]).strip()
+    reference = f"docker://{registry.host}/neuro/small@{digest}"
+    sif.convert(reference, tmp_path / "a.sif", insecure=True, scratch=tmp_path / "scratch", report=lines.append)
+    assert dict(sif.recorded_environment(tmp_path / "a.sif") or ()) == images.SMALL_ENVIRONMENT
+
+
+CONVERT = """
+import sys
+from pathlib import Path
+from neurocommand.image import sif
+place = Path(sys.argv[1])
+report = lambda line: print(line, flush=True)
+sif.convert("docker://x/y", place / "a.sif", insecure=False, scratch=place, report=report)
+"""
+
+
+def test_a_killed_run_leaves_no_runtime_behind(tmp_path: Path) -> None:
+    """It would go on writing into what the next run has removed."""
+    program = tmp_path / "bin/apptainer"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "pid $$"\nexec sleep 60\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-c", CONVERT, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None
+        runtime = int(process.stdout.readline().removeprefix("pid "))
+        assert Path(f"/proc/{runtime}/cmdline").read_text() == "sleep\x0060\x00"
+        process.kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and is_running(runtime):
+        time.sleep(0.02)
+    assert not is_running(runtime)
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
