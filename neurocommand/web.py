@@ -9,11 +9,15 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from neurocommand.errors import plain_reason
 
 # Statuses that say "not now": asking again may help.
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+# Connections to one host that a session keeps for its next requests.
+CONNECTIONS = 32
 
 _LASTING = (
     requests.exceptions.SSLError,
@@ -43,6 +47,9 @@ class Session(requests.Session):
         super().__init__()
         self.limits = (connect, read)
         self.max_redirects = 10
+        # Threads share a session: as many connections as there are threads, else urllib3 complains on standard error.
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
         self.headers["Accept-Encoding"] = "identity"
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 

@@ -308,8 +308,9 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def web_server() -> Iterator[Callable[[Respond], WebServer]]:
-    """Start web servers that answer as a function says; they stop with the test."""
+def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], WebServer]]:
+    """Start web servers that answer as a function says; they stop with the test, and no proxy stands in between."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with contextlib.ExitStack() as servers:
         yield lambda respond: servers.enter_context(WebServer(respond))
 

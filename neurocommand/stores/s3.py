@@ -139,6 +139,8 @@ class S3Store:
         settings: dict[str, Any] = {
             "connect_timeout": 10,
             "read_timeout": 60,
+            # At least as many as threads that share the store, else urllib3 complains on standard error.
+            "max_pool_connections": 32,
             "retries": {"mode": "standard", "total_max_attempts": 3},
             # Ours is sha256, stated with each request; the library's own CRC breaks older servers.
             "request_checksum_calculation": "when_required",

@@ -54,7 +54,7 @@ class DirectoryCase(Case):
         )
 
     def plant(self, key: str, data: bytes) -> None:
-        self.path.mkdir(exist_ok=True)
+        (self.path / key).parent.mkdir(parents=True, exist_ok=True)
         (self.path / key).write_bytes(data)
 
     def unreachable(self) -> Store:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -147,19 +149,24 @@ def test_a_store_that_cannot_be_listed_says_so(case: Case) -> None:
 
 
 @every
-def test_threads_share_a_store(case: Case, tmp_path: Path) -> None:
-    names = {f"tool_{number}.0_20250101.simg": data_of(1000 + number, number) for number in range(8)}
+def test_threads_share_a_store(case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = {f"tool_{number}.0_20250101.simg": data_of(1000 + number, number) for number in range(24)}
     for key, data in names.items():
         case.plant(key, data)
+    together = threading.Barrier(24)
 
     def read(key: str) -> bool:
+        together.wait(30)
         found = case.store.stat(key)
         digest, size = case.store.get(key, tmp_path / f"{key}.got", nothing)
         expected = artifact_of(names[key])
         return found is not None and (digest, size, found.size) == (expected.sha256, expected.size, expected.size)
 
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(read, [*names] * 3))
+    with ThreadPoolExecutor(24) as pool:
+        assert all(pool.map(read, names))
+        assert all(pool.map(read, names))
+    # A warning of a library would be printed on standard error.
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------
@@ -173,7 +180,7 @@ def test_an_empty_store_lists_nothing(case: Case) -> None:
 @listable
 def test_foreign_keys_are_passed_over(case: Case) -> None:
     case.plant(KEY, b"12345")
-    for key in ("README.md", "fsl.sif", "x.simg.partial", ".hidden.simg", "a b.simg"):
+    for key in ("README.md", "fsl.sif", "x.simg.partial", ".hidden.simg", "a b.simg", "below/x_1_20250101.simg"):
         case.plant(key, b"x")
     assert list(case.store.list()) == [StoredObject(KEY, 5)]
 
