@@ -11,6 +11,7 @@ from neurocommand.process import find_program, run
 
 # unsquashfs 4.5.1 as an ordinary user; the device goes without, all else of the image is there (exit code 2).
 NO_DEVICE = re.compile(r"create_inode: could not create (character|block) device .*, because you're not superuser!")
+NEWER = "install squashfs-tools 4.5 or newer"
 FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
 
@@ -33,8 +34,10 @@ def extract(image: Path, offset: int, directory: Path, names: Sequence[str] = ()
     argv += ["-max-depth", str(depth)] if depth is not None else []
     argv += ["-dest", str(directory), str(image), *names]
     if not find_program("unsquashfs"):
-        raise ImageError(f"{image}: cannot be unpacked: unsquashfs is missing", "install squashfs-tools 4.5 or newer")
-    done = run([*dying_with_us("KILL"), *argv], check=False)
+        raise ImageError(f"{image}: cannot be unpacked: unsquashfs is missing", NEWER)
+    done = run([*dying_with_us("KILL"), *argv], env={"LC_ALL": "C"}, check=False)
+    if "SYNTAX:" in done.stdout + done.stderr:
+        raise ImageError(f"{image}: cannot be unpacked: unsquashfs is too old, it does not know our options", NEWER)
     messages = [line for line in done.stderr.splitlines() if line.strip()]
     serious = [line for line in messages if not NO_DEVICE.fullmatch(line)]
     # 0 is success; 2 is "non-fatal errors", which may be a full disk or a device: only devices may be missing.

@@ -150,6 +150,18 @@ def test_a_missing_unsquashfs_is_named(small_sif: Path, tmp_path: Path, monkeypa
         sif.unpack(small_sif, tmp_path / "tree")
 
 
+def test_an_old_unsquashfs_is_named(small_sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says to an option that it does not know is what the real one says to a nonsense option."""
+    real = shutil.which("unsquashfs")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/unsquashfs").write_text(f"#!/bin/sh\nexec {real} -no-such-option x\n")
+    (tmp_path / "bin/unsquashfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    with pytest.raises(ImageError, match="too old") as caught:
+        sif.unpack(small_sif, tmp_path / "tree")
+    assert "4.5" in caught.value.hint
+
+
 def test_extract_without_setpriv(small_sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = shutil.which("unsquashfs")
     assert program
