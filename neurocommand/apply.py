@@ -70,6 +70,7 @@ class Workshop:
         deployer: of the root, prepared; None when nothing is deployed.
         listener: told about progress.
         own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
+        stored: releases that some store is known to have, so that the spool need not keep them.
     """
 
     declarations: Mapping[Release, Declaration]
@@ -81,7 +82,7 @@ class Workshop:
     deployer: Deployer | None
     listener: Listener
     own_lock: LockFile | None = None
-    _fetched: set[Release] = field(default_factory=set)
+    stored: set[Release] = field(default_factory=set)
 
     def apply(self, plan: Plan) -> Iterator[Outcome]:
         """Carry a plan out and yield each action's outcome as it comes."""
@@ -130,10 +131,11 @@ class Workshop:
         return detail
 
     def _discard(self, release: Release, outcomes: Iterable[Outcome]) -> None:
-        """Drop the spool's SIF once a store has it: it came from one, or every upload went well."""
+        """Drop the spool's SIF once a store has it, and every upload went well."""
         uploads = [outcome for outcome in outcomes if isinstance(outcome.action, Upload)]
-        uploaded = bool(uploads) and all(isinstance(outcome, Done) for outcome in uploads)
-        if release in self._fetched or uploaded:
+        if uploads and all(isinstance(outcome, Done) for outcome in uploads):
+            self.stored.add(release)
+        if release in self.stored:
             self.spool.discard([release])
 
     def _known(self, release: Release) -> Artifact | None:
@@ -202,7 +204,7 @@ class Workshop:
         fetched = download.fetch(
             object_key(release), path, [self.stores[action.store]], None, self.listener, release.id
         )
-        self._fetched.add(release)
+        self.stored.add(release)
         sif.locate(path)
         self.lock.record(release, Artifact(fetched.sha256, fetched.size))
         return f"sha256 {fetched.sha256} from store {action.store}"
@@ -221,7 +223,7 @@ class Workshop:
         if artifact is None or not self.spool.holds(release, artifact):
             stores = [self.stores[name] for name in sources]
             fetched = download.fetch(object_key(release), path, stores, artifact, self.listener, release.id)
-            self._fetched.add(release)
+            self.stored.add(release)
             if artifact is None and self.own_lock is not None:
                 sif.locate(path)
                 self.own_lock.record(release, Artifact(fetched.sha256, fetched.size))

@@ -185,7 +185,7 @@ class Deployer:
         """Write every wrapper in place of its predecessor, and remove those of commands that are gone."""
         directory.mkdir(exist_ok=True)
         for command in found.commands:
-            write_atomically(directory / command, wrapper.wrapper(release, command, image_format), 0o755)
+            write_atomically(directory / command, wrapper.wrapper(release, command, image_format), 0o755, durable=False)
         for entry in directory.iterdir():
             if entry.name not in found.commands:
                 remove_tree(entry)
@@ -241,9 +241,9 @@ def _record(declaration: Declaration, artifact: Artifact, found: Inspection, ima
 
 
 def _write_texts(directory: Path, found: Inspection) -> None:
-    write_atomically(directory / "commands.txt", plain.commands_txt(found))
-    write_atomically(directory / "env.txt", plain.env_txt(found))
-    write_atomically(directory / "README.md", found.readme)
+    write_atomically(directory / "commands.txt", plain.commands_txt(found), durable=False)
+    write_atomically(directory / "env.txt", plain.env_txt(found), durable=False)
+    write_atomically(directory / "README.md", found.readme, durable=False)
 
 
 def _link(link: Path, target: str) -> None:

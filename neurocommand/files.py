@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 CHUNK = 1 << 20
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.[A-Za-z0-9_]{8}\.partial", re.ASCII)
 
 
 class Readable(Protocol):
@@ -23,36 +25,66 @@ class Readable(Protocol):
         ...
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write UTF-8 text under its final name in one step, durable before it is visible.
+def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool = True) -> None:
+    """Write UTF-8 text under its final name in one step.
 
     Args:
         path: the final name; its directory must exist.
         text: the whole content.
         mode: permission bits, before the umask is applied.
+        durable: on disk before it is visible; not needed for what is made again after a crash of the machine.
 
     Raises:
         OSError: the directory cannot be written.
     """
-    with replacing(path, mode) as stream:
+    remove_leftovers(path.parent, path.name.__eq__)
+    with partial(path) as (name, stream):
         stream.write(text.encode())
+        stream.flush()
+        os.fchmod(stream.fileno(), mode & ~current_umask())
+        if durable:
+            os.fsync(stream.fileno())
+        os.replace(name, path)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` that takes its name when the block ends, and vanishes when it raises."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fchmod(stream.fileno(), mode & ~current_umask())
-            os.fsync(stream.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
+def partial(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+    """Open a hidden file beside ``path``, locked for as long as it is written.
+
+    Yields:
+        Its name, and the stream. It vanishes when the block ends, unless it was given another name meanwhile.
+    """
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        with os.fdopen(descriptor, "w+b") as stream:
+            try:
+                # A file system without locks leaves leftovers alone: nobody can tell there whose they are.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(stream, fcntl.LOCK_EX)
+                # Another run may have taken the file for a leftover before it was locked.
+                if os.fstat(stream.fileno()).st_nlink:
+                    yield name, stream
+                    return
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+
+
+def remove_leftovers(directory: Path, of: Callable[[str], object]) -> None:
+    """Remove the hidden files that killed runs left: those that nobody holds a lock on.
+
+    Args:
+        directory: where to look.
+        of: tells by a file's name whether its leftovers are meant.
+    """
+    for entry in os.listdir(directory):
+        match = _PARTIAL.fullmatch(entry)
+        if match is None or not of(match["name"]):
+            continue
+        # Gone by now, another user's, or held: not ours to remove.
+        with contextlib.suppress(OSError), open(directory / entry, "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(directory / entry)
 
 
 def current_umask(status: Path = Path("/proc/self/status")) -> int:

@@ -19,6 +19,7 @@ from neurocommand.deploy import Deployer
 from neurocommand.errors import RefusedError, UsageError
 from neurocommand.layout import Root
 from neurocommand.manifest import Manifest
+from neurocommand.model import Release
 from neurocommand.observation import Observation
 from neurocommand.plan import Plan, Problem, Retire
 from neurocommand.render import templates
@@ -63,11 +64,13 @@ def run(
         plan = whole.only(*stage.actions)
         plan = Plan(plan.actions, (*plan.problems, *_unreachable(whole, plan, releases)))
         _refuse_mass_retirement(plan, observation, force=force)
-        if dry_run or not plan.actions:
-            if not dry_run:
-                _tidy(spool, whole)
+        if dry_run:
             return show(plan, as_json=as_json)
-        return apply_and_show(session, plan, _workshop(session, wanted, place, spool), as_json=as_json)
+        stored = _stored(session, observation, spool)
+        spool.discard(stored - {action.release for action in whole.actions})
+        if not plan.actions:
+            return show(plan, as_json=as_json)
+        return apply_and_show(session, plan, _workshop(session, wanted, place, spool, stored), as_json=as_json)
 
 
 def _place(session: Session, stage: Stage, root: Path | None) -> Root | None:
@@ -113,12 +116,15 @@ def _refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool
         )
 
 
-def _tidy(spool: Spool, whole: Plan) -> None:
-    """Remove what a killed run left in the spool: SIFs of releases for which nothing is left to do."""
-    needed = {action.release for action in whole.actions} | {
-        release for release in spool.sizes() if any(problem.subject == release.id for problem in whole.problems)
+def _stored(session: Session, observation: Observation, spool: Spool) -> set[Release]:
+    """Return the releases in the spool that a store has too; a killed run leaves such."""
+    lock = session.lock.lock
+    return {
+        release
+        for release in spool.sizes()
+        if (artifact := lock.get(release)) is not None
+        and any(release in view.objects and view.objects[release].agrees(artifact) for view in observation.stores)
     }
-    spool.discard(set(spool.sizes()) - needed)
 
 
 def show(plan: Plan, *, as_json: bool) -> int:
@@ -130,7 +136,7 @@ def show(plan: Plan, *, as_json: bool) -> int:
     return report.exit_code((), plan.problems)
 
 
-def _workshop(session: Session, wanted: Manifest, place: Root | None, spool: Spool) -> Workshop:
+def _workshop(session: Session, wanted: Manifest, place: Root | None, spool: Spool, stored: set[Release]) -> Workshop:
     settings = session.settings
     deployer = None
     if place is not None:
@@ -145,6 +151,7 @@ def _workshop(session: Session, wanted: Manifest, place: Root | None, spool: Spo
         resolve=registry.resolve,
         deployer=deployer,
         listener=session.console,
+        stored=stored,
     )
 
 

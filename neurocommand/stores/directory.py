@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
-import re
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from neurocommand.errors import StoreError, StoreFullError
-from neurocommand.files import copy_with_digest, current_umask
+from neurocommand.files import copy_with_digest, current_umask, partial, remove_leftovers
 from neurocommand.model import SHA256, Artifact, StoredObject
 from neurocommand.stores.interface import KEY, Advance, check_key
 from neurocommand.stores.transfer import GuardedReader, check_kept, check_sent, receive
 
 RECORDS = ".sha256"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_PARTIAL = re.compile(r"\.(?P<key>.+\.simg)\.[A-Za-z0-9_]{8}\.partial", re.ASCII)
 
 
 class DirectoryStore:
@@ -67,12 +63,11 @@ class DirectoryStore:
         with open(path, "rb") as source, self._normalised(f"cannot take {key}"):
             if not self._is_there():
                 self.path.mkdir(parents=self.make_parents, exist_ok=True)
-            self._remove_leftovers()
-            with self._partial(key) as (partial, target):
+            remove_leftovers(self.path, KEY.fullmatch)
+            with partial(self.path / key) as (name, target):
                 sha256, size = copy_with_digest(source, target, advance)
                 check_sent(path, artifact, sha256, size)
-                self._publish(key, partial, target)
-            self._remember(key, sha256)
+                self._publish(key, name, target, sha256)
             check_kept(self.name, key, artifact, self._look(key))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
@@ -126,9 +121,8 @@ class DirectoryStore:
             return None
         return sha256 if known and isinstance(sha256, str) and SHA256.fullmatch(sha256) else None
 
-    def _remember(self, key: str, sha256: str) -> None:
+    def _remember(self, key: str, sha256: str, status: os.stat_result) -> None:
         (self.path / RECORDS).mkdir(exist_ok=True)
-        status = os.lstat(self.path / key)
         fields = {"sha256": sha256, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
         # Not atomically: half a record is no JSON and says nothing, and a killed run leaves no hidden file.
         (self.path / RECORDS / key).write_text(json.dumps(fields) + "\n", encoding="ascii")
@@ -136,46 +130,19 @@ class DirectoryStore:
     def _forget(self, key: str) -> None:
         (self.path / RECORDS / key).unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def _partial(self, key: str) -> Iterator[tuple[str, BinaryIO]]:
-        """Open a locked file under a hidden name; remove it unless it was given another name meanwhile."""
-        while True:
-            descriptor, name = tempfile.mkstemp(dir=self.path, prefix=f".{key}.", suffix=".partial")
-            with os.fdopen(descriptor, "w+b") as stream:
-                try:
-                    # A file system without locks leaves leftovers alone: nobody can tell there whose they are.
-                    with contextlib.suppress(OSError):
-                        fcntl.flock(stream, fcntl.LOCK_EX)
-                    # Another run may have taken the file for a leftover before it was locked.
-                    if os.fstat(stream.fileno()).st_nlink:
-                        yield name, stream
-                        return
-                finally:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(name)
-
-    def _publish(self, key: str, partial: str, stream: BinaryIO) -> None:
-        """Make a verified file durable and visible; the old record goes first, for it is not the new bytes'."""
+    def _publish(self, key: str, name: str, stream: BinaryIO, sha256: str) -> None:
+        """Make a verified file durable and visible; its record first, which nobody trusts for the old file's time."""
         stream.flush()
         os.fchmod(stream.fileno(), 0o644 & ~current_umask())
         os.fsync(stream.fileno())
-        self._forget(key)
-        os.replace(partial, self.path / key)
+        self._remember(key, sha256, os.fstat(stream.fileno()))
+        os.replace(name, self.path / key)
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
-
-    def _remove_leftovers(self) -> None:
-        """Remove the hidden files of killed runs: those that nobody holds a lock on."""
-        for name in os.listdir(self.path):
-            if not _PARTIAL.fullmatch(name):
-                continue
-            # Gone by now, another user's, or held: not ours to remove.
-            with contextlib.suppress(OSError), open(self.path / name, "r+b") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(self.path / name)
+        return status
 
     def _check_writable(self, key: str) -> None:
         check_key(self.name, key)
