@@ -142,7 +142,6 @@ class DirectoryStore:
             os.fsync(directory)
         finally:
             os.close(directory)
-        return status
 
     def _check_writable(self, key: str) -> None:
         check_key(self.name, key)
