@@ -218,8 +218,10 @@ def test_a_full_disk_is_no_success(ordinary_user: User, tmp_path: Path) -> None:
 
 
 def test_a_registry_without_tls_by_digest(
-    registry: Registry, small_archive: Path, tmp_path: Path, lines: list[str]
+    registry: Registry, small_archive: Path, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "auth.json").write_text("{}")  # skopeo's usual place may be root's alone
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
     target = f"docker://{registry.host}/neuro/small:1"
     images.run(["skopeo", "copy", "--dest-tls-verify=false", f"oci-archive:{small_archive}", target])
     digest = images.run(["skopeo", "inspect", "--tls-verify=false", "--format={{.Digest}}", target]).strip()
