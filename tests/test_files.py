@@ -29,7 +29,7 @@ from tests.users import User
 
 def test_a_text_is_written_with_its_mode(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a", "é\n")
-    write_atomically(tmp_path / "b", "x", mode=0o755)
+    write_atomically(tmp_path / "b", "x", mode=0o755, durable=False)
     assert (tmp_path / "a").read_bytes() == "é\n".encode()
     umask = current_umask()
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644 & ~umask

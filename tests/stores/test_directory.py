@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from neurocommand.errors import StoreError
-from neurocommand.files import remove_leftovers
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.directory import DirectoryStore
 from tests.servers import run_on_a_small_disk
@@ -233,27 +232,6 @@ def test_what_a_live_run_is_writing_is_left_alone(store: DirectoryStore, place: 
         assert live.exists()
     store.put(KEY, tmp_path / "sent", ARTIFACT, nothing)
     assert not live.exists()
-
-
-def test_a_file_is_not_taken_for_a_leftover_before_its_writer_has_locked_it(
-    store: DirectoryStore, place: Path, tmp_path: Path
-) -> None:
-    writing = threading.Event()
-    writing.set()
-
-    def clean_up() -> None:
-        while writing.is_set():
-            remove_leftovers(place, KEY.__eq__)
-
-    with ThreadPoolExecutor(2) as pool:
-        cleaning = [pool.submit(clean_up) for _ in range(2)]
-        try:
-            for _ in range(300):
-                store.put(KEY, tmp_path / "sent", ARTIFACT, nothing)
-        finally:
-            writing.clear()
-        assert [cleaner.result() for cleaner in cleaning] == [None, None]
-    assert sorted(os.listdir(place)) == [".sha256", KEY]
 
 
 def test_many_writers_and_readers_of_one_key(store: DirectoryStore, place: Path, tmp_path: Path) -> None:
