@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -61,27 +61,21 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
         assert os.path.exists(name)
 
 
-def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_again(tmp_path: Path) -> None:
-    printed = subprocess.run(
-        [sys.executable, "-c", _RACE, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    assert printed == "ok\n"
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = fcntl.flock, list[str]()
 
+    def lock_late(stream: IO[bytes], how: int) -> None:
+        if not removed:  # between making the file and locking it, another run cleans up
+            removed.extend(os.listdir(tmp_path))
+            os.unlink(tmp_path / removed[0])
+        lock(stream, how)
 
-# the race itself: between making the file and locking it, somebody removes it
-_RACE = """
-import fcntl, os, pathlib, sys
-from neurocommand.files import partial
-directory, real, seen = pathlib.Path(sys.argv[1]), fcntl.flock, []
-def removed_first(stream, how):
-    if not seen:
-        seen.append(os.listdir(directory))
-        os.unlink(directory / seen[0][0])
-    real(stream, how)
-fcntl.flock = removed_first
-with partial(directory / "a") as (name, stream):
-    print("ok" if os.path.exists(name) and os.path.basename(name) not in seen[0] else "lost")
-"""
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with partial(tmp_path / "a") as (name, _):
+        assert os.listdir(tmp_path) == [os.path.basename(name)] != removed
+    assert os.listdir(tmp_path) == []
 
 
 def test_text_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
