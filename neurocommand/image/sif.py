@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -61,6 +62,9 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
 def unpack(path: Path, directory: Path) -> None:
     """Unpack the container's file system of a SIF, without root and without running anything of the image.
 
+    Nobody but the caller can enter the tree until ``tree.normalise`` opens it: unpacked by root, it may hold setuid
+    programs and device nodes.
+
     Args:
         path: the SIF.
         directory: the tree to make; must not exist, its parent must. An ordinary user's has no device nodes.
@@ -71,11 +75,13 @@ def unpack(path: Path, directory: Path) -> None:
     if directory.is_symlink() or directory.exists():
         raise ImageError(f"{directory}: exists already; a tree is never unpacked over another")
     partition = locate(path)
+    closed = Path(tempfile.mkdtemp(prefix=f".{directory.name[:100]}.", dir=directory.parent))
     try:
-        squashfs.extract(path, partition.offset, directory)
-    except BaseException:
-        remove_tree(directory)
-        raise
+        squashfs.extract(path, partition.offset, closed / "tree")
+        (closed / "tree").chmod(0o700)
+        (closed / "tree").rename(directory)
+    finally:
+        remove_tree(closed)
 
 
 def _build(argv: list[str], reference: str, report: Callable[[str], None]) -> None:

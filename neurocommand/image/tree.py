@@ -41,6 +41,7 @@ def normalise(tree: Path, mount_points: Sequence[str]) -> tuple[str, ...]:
     try:
         for entry, status in _walk(tree):
             _normalise_entry(entry, status, found, tree)
+        tree.chmod(0o755)  # last: nobody else enters before all is harmless
         notes = [note for name in mount_points for note in _make_mount_point(tree, name)]
     except OSError as error:
         raise ImageError(
@@ -98,6 +99,8 @@ def _normalise_entry(path: str, status: os.stat_result, found: _Found, tree: Pat
     wanted = (mode & 0o755) | 0o644
     if stat.S_ISDIR(status.st_mode) or mode & 0o111:
         wanted |= 0o111
+    if path == os.fspath(tree):
+        wanted = 0o700
     if wanted != mode or os.geteuid() == 0:
         os.chmod(path, wanted)
 

@@ -144,7 +144,7 @@ STAGES: dict[str, Callable[[World], bool]] = {
         if world.store.is_dir()
         else False
     ),
-    "unpacking": lambda world: any(world.root.glob(".neurocommand/staging/*/*.simg/opt/small/data*")),
+    "unpacking": lambda world: any(world.root.glob(".neurocommand/staging/**/opt/small/data*")),
     "normalising": lambda world: any(world.root.glob(".neurocommand/staging/*/*.simg/cvmfs")),
 }
 
