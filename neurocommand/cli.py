@@ -93,6 +93,10 @@ def main() -> NoReturn:
         # the reader of our output went away, as `head` does
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        # what this machine refuses is no bug: permissions, space, a path in the way
+        click.echo(f"error: {error.filename or 'this machine'}: {error.strerror or error}", err=True)
+        code = 1
     except Exception:
         code = _report_bug()
     sys.exit(code if isinstance(code, int) else 0)

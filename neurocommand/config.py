@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from neurocommand import schema
-from neurocommand.errors import Fault, FaultsError, UsageError
+from neurocommand.errors import Fault, FaultsError
 from neurocommand.jsontext import Document, Position, read_bytes
 from neurocommand.model import Format
 
@@ -111,7 +111,7 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         platformdirs.user_config_path("neurocommand") / "neurocommand.yaml",
         Path("/etc/neurocommand/neurocommand.yaml"),
     )
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def load(
@@ -125,8 +125,7 @@ def load(
         manifest: the manifest named on the command line.
 
     Raises:
-        ConfigurationError: the file has faults.
-        UsageError: the file that was named does not exist.
+        ConfigurationError: the file has faults, or cannot be read.
     """
     environ = os.environ if environ is None else environ
     default_text = importlib.resources.files("neurocommand").joinpath("defaults.yaml").read_text(encoding="utf-8")
@@ -134,8 +133,6 @@ def load(
     base = Path.cwd()
     path = find(given, environ)
     if path is not None:
-        if not path.is_file():
-            raise UsageError(f"{path}: no such configuration file")
         merged = _merge(merged, _read(_text(path), str(path)))
         base = path.absolute().parent
     if manifest is not None:

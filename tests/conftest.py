@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("tests.servers", "tests.images", "tests.users", "
 from tests.images import small_archive, small_sif  # noqa: E402, F401
 from tests.servers import moto_url, registry, s3_credentials, web_server  # noqa: E402, F401
 from tests.users import ordinary_user  # noqa: E402, F401
-from tests.world import image_registry, synced, world  # noqa: E402, F401
+from tests.world import image_registry, open_world, synced, world  # noqa: E402, F401
 
 settings.register_profile("quick", max_examples=150, deadline=None)
 settings.register_profile("full", max_examples=5000, deadline=None)

@@ -11,7 +11,6 @@ from jsonschema import Draft202012Validator
 
 from neurocommand import config, schema
 from neurocommand.config import ConfigurationError, DirectorySettings, HttpSettings, S3Settings
-from neurocommand.errors import UsageError
 
 
 def write(path: Path, text: str) -> Path:
@@ -101,7 +100,7 @@ def test_a_file_is_found_in_the_working_directory_then_in_the_home(
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(ConfigurationError, match="No such file"):
         config.load(tmp_path / "none.yaml", {})
 
 

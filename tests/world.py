@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from neurocommand.model import Release
 from tests import images, servers
+from tests.users import User
 
 DATE = "20260101"
 
@@ -158,6 +160,17 @@ def world(tmp_path: Path, image_registry: servers.Registry) -> World:
     made.declare("small 1.0")
     made.configure()
     return made
+
+
+@pytest.fixture
+def open_world(ordinary_user: User, image_registry: servers.Registry) -> Iterator[World]:
+    """A world that an ordinary user may read; pytest's own directories are closed to others."""
+    made = World(Path(tempfile.mkdtemp(dir=ordinary_user.home)), image_registry.host)
+    made.path.chmod(0o755)
+    made.declare("small 1.0")
+    made.configure()
+    yield made
+    shutil.rmtree(made.path)
 
 
 @pytest.fixture
