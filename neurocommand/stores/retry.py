@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import tenacity
+from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
 from neurocommand.errors import TransientStoreError
@@ -15,8 +15,6 @@ from neurocommand.stores.interface import Advance, Store
 
 # A server that asks for a longer wait than this many seconds is given up for this run.
 LONGEST_WAIT = 60.0
-
-_Result = TypeVar("_Result")
 
 
 class RetryingStore:
@@ -28,43 +26,45 @@ class RetryingStore:
         inner: the store that is asked.
         attempts: how often at most.
         wait: how long in between (tenacity's own notion); a server's Retry-After lengthens it.
+        patience: seconds after which a question (not a transfer) is not repeated any more: a server that swallows
+            requests would hold up every one of them.
     """
 
-    def __init__(self, inner: Store, attempts: int = 4, wait: wait_base | None = None) -> None:
+    def __init__(
+        self, inner: Store, attempts: int = 4, *, wait: wait_base | None = None, patience: float = 15.0
+    ) -> None:
         self.inner = inner
         self.name = inner.name
         self.writable = inner.writable
         self.listable = inner.listable
         self._backoff = wait or tenacity.wait_random_exponential(multiplier=0.5, max=20)
-        self._retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(attempts),
-            wait=self._wait,
-            retry=tenacity.retry_if_exception(_may_help),
-            reraise=True,
+        self._transfers = self._retrying(tenacity.stop_after_attempt(attempts))
+        self._questions = self._retrying(
+            tenacity.stop_any(tenacity.stop_after_attempt(attempts), tenacity.stop_after_delay(patience))
         )
 
     def list(self) -> Iterator[StoredObject]:
         """List the inner store; a listing that breaks off is begun again, so nothing is yielded twice."""
-        yield from self._call(lambda: [*self.inner.list()])
+        yield from self._questions(lambda: [*self.inner.list()])
 
     def stat(self, key: str) -> StoredObject | None:
         """Ask the inner store for an object."""
-        return self._call(lambda: self.inner.stat(key))
+        return self._questions(lambda: self.inner.stat(key))
 
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Put to the inner store; a second attempt sends everything again."""
-        self._call(lambda: self.inner.put(key, path, artifact, advance))
+        self._transfers(lambda: self.inner.put(key, path, artifact, advance))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Get from the inner store; a second attempt begins the file again."""
-        return self._call(lambda: self.inner.get(key, path, advance))
+        return self._transfers(lambda: self.inner.get(key, path, advance))
 
     def delete(self, key: str) -> None:
         """Delete from the inner store."""
-        self._call(lambda: self.inner.delete(key))
+        self._questions(lambda: self.inner.delete(key))
 
-    def _call(self, ask: Callable[[], _Result]) -> _Result:
-        return self._retrying(ask)
+    def _retrying(self, stop: stop_base) -> tenacity.Retrying:
+        return tenacity.Retrying(stop=stop, wait=self._wait, retry=tenacity.retry_if_exception(_may_help), reraise=True)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -65,7 +65,7 @@ class S3Store:
         self.writable = writable
         self.stale_after = stale_after
         self._opening = threading.Lock()
-        self._opened: Any = None
+        self._opened: dict[int, Any] = {}
         self._bucket_seen = False
 
     def list(self) -> Iterator[StoredObject]:
@@ -121,17 +121,21 @@ class S3Store:
 
     def close(self) -> None:
         """Close the connections that are kept for the next request."""
-        if self._opened is not None:
-            self._opened.close()
+        for client in self._opened.values():
+            client.close()
 
     @property
     def _client(self) -> Any:
-        with self._opening:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
+        """The client of questions, which asks once: to repeat is the business of RetryingStore."""
+        return self._opened_for(attempts=1)
 
-    def _open(self) -> Any:
+    def _opened_for(self, attempts: int) -> Any:
+        with self._opening:
+            if attempts not in self._opened:
+                self._opened[attempts] = self._open(attempts)
+            return self._opened[attempts]
+
+    def _open(self, attempts: int) -> Any:
         import boto3
         from botocore import UNSIGNED
         from botocore.config import Config
@@ -141,7 +145,7 @@ class S3Store:
             "read_timeout": 60,
             # At least as many as threads that share the store, else urllib3 complains on standard error.
             "max_pool_connections": 32,
-            "retries": {"mode": "standard", "total_max_attempts": 3},
+            "retries": {"mode": "standard", "total_max_attempts": attempts},
             # Ours is sha256, stated with each request; the library's own CRC breaks older servers.
             "request_checksum_calculation": "when_required",
             "response_checksum_validation": "when_required",
@@ -180,7 +184,8 @@ class S3Store:
                 advance(done)
 
         part = max(PART, -(-artifact.size // _PARTS))
-        self._client.upload_fileobj(
+        # A part that fails is sent again by itself, not the whole object.
+        self._opened_for(attempts=4).upload_fileobj(
             source,
             self.bucket,
             self.prefix + key,

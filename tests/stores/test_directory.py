@@ -234,6 +234,12 @@ def test_what_a_live_run_is_writing_is_left_alone(store: DirectoryStore, place: 
     assert not live.exists()
 
 
+def test_a_file_that_shrinks_while_it_is_read_is_an_error(store: DirectoryStore, place: Path, tmp_path: Path) -> None:
+    (place / KEY).write_bytes(b"x" * (3 << 20))
+    with pytest.raises(StoreError, match=f"store here: {KEY} ended after 1048576 bytes, 3145728 were stated"):
+        store.get(KEY, tmp_path / "got", lambda done: os.truncate(place / KEY, 1 << 20))
+
+
 def test_many_writers_and_readers_of_one_key(store: DirectoryStore, place: Path, tmp_path: Path) -> None:
     contents = [bytes([number]) * (300_000 + number) for number in range(4)]
     possible = {(hashlib.sha256(data).hexdigest(), len(data)) for data in [*contents, DATA]}

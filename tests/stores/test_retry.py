@@ -118,6 +118,22 @@ def test_what_will_not_change_is_not_repeated(error: NeurocommandError) -> None:
     assert len(inner.asked) == 1
 
 
+def test_questions_to_a_store_that_swallows_them_end_soon() -> None:
+    class SwallowingStore(FailingStore):
+        def _ask(self, what: str) -> None:
+            time.sleep(0.3)
+            super()._ask(what)
+
+    inner = SwallowingStore(TransientStoreError("no answer in time"))
+    store = RetryingStore(inner, wait=tenacity.wait_none(), patience=0.5)
+    with pytest.raises(TransientStoreError):
+        store.stat(KEY)
+    assert len(inner.asked) == 2
+    with pytest.raises(TransientStoreError):
+        store.get(KEY, Path("g"), print)  # what was begun is worth more patience
+    assert len(inner.asked) == 6
+
+
 def test_absent_is_an_answer() -> None:
     inner = FailingStore(StoreError("x"), failures=0)
     assert retrying(inner).stat(KEY) is None
