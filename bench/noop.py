@@ -1,0 +1,140 @@
+"""A `neurocommand sync` with nothing to do, against a serial loop that asks every web store for every object.
+
+The manifest is grown from the project's own. As in the default configuration there is a directory store and two web
+stores on loopback, and 384 releases are deployed under a root, all as the lock says; objects are sparse files of their
+locked sizes, the web stores answer HEAD with those sizes.
+
+The baseline re-enacts what Neurodesk's own upload job does today: one `curl --head` after another, for each object and
+each web store, and no look at sizes, digests or the root at all. With --latency each answer of the servers waits, for
+both alike; the loop is then measured over the first 40 objects and scaled to all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import statistics
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import measure
+
+WEB_STORES = ("nectar", "aws")
+SAMPLE = 40
+TARGET = 120.0
+
+
+def main() -> None:
+    """Measure, and tell."""
+    parser = measure.parser(__doc__, runs=5)
+    parser.add_argument("--releases", type=int, default=384, help="(default: %(default)s)")
+    parser.add_argument("--latency", type=float, default=0, metavar="MS", help="milliseconds before each answer")
+    options = parser.parse_args()
+    measure.begin(f"noop: neurocommand sync, {options.releases:,} releases up to date, {options.latency:g} ms latency")
+    with measure.scratch() as directory:
+        measure.apart(write, directory, options.releases)
+        keys = sorted(name for name in os.listdir(directory / "local") if name.endswith(".simg"))
+        asked = keys if not options.latency else keys[:SAMPLE]
+        sizes = {f"/{key}": (directory / "local" / key).stat().st_size for key in keys}
+        with served(sizes, options.latency / 1000) as address:
+            configure(directory / "all.yaml", [f"{{name: {n}, kind: http, url: '{address}'}}" for n in WEB_STORES])
+            configure(directory / "local.yaml", [])
+            seconds, alone, sampled = measure.alternately(
+                options.runs,
+                lambda: sync(directory, "all.yaml"),
+                lambda: sync(directory, "local.yaml"),
+                lambda: measure.seconds_of(lambda: ask_serially(address, asked)),
+            )
+    serial = [len(keys) / len(asked) * number for number in sampled]
+    value = statistics.median(seconds)
+    scaled = "" if asked == keys else f", scaled from {SAMPLE} objects"
+    print("  every sync said: nothing to do")
+    measure.tell("sync: 1 directory, 2 web stores, root", measure.spread(seconds), f"< {TARGET:g} s", value < TARGET)
+    measure.tell("sync: 1 directory, root", measure.spread(alone))
+    measure.tell(f"{len(keys) * len(WEB_STORES)} curl --head in turn{scaled}", measure.spread(serial))
+    measure.finish("noop", value, statistics.median(serial))
+
+
+def write(directory: Path, releases: int) -> None:
+    """Write a manifest, its lock, a store and a root that all agree."""
+    import worlds
+
+    wanted = worlds.write_manifest(directory / "apps.json", releases)
+    named = [declaration.release for declaration in wanted.declarations]
+    worlds.write_lock(directory / "apps.lock.json", named)
+    worlds.fill_store(directory / "local", named)
+    worlds.fill_root(worlds.Root(directory / "root"), wanted.declarations)
+
+
+def configure(path: Path, web_stores: list[str]) -> None:
+    """Write a configuration with the directory store and some others."""
+    stores = "".join(f"  - {text}\n" for text in ("{name: local, kind: directory, path: local}", *web_stores))
+    text = f"manifest: apps.json\nlock: apps.lock.json\nstate: state\npublish: {{root: root}}\nstores:\n{stores}"
+    path.write_text(text, encoding="utf-8")
+
+
+def sync(directory: Path, configuration: str) -> float:
+    """Run a sync that must find nothing to do."""
+    done = measure.program(measure.neurocommand("--config", configuration, "sync"), directory)
+    if done.output.strip() != "nothing to do":
+        raise SystemExit(f"bench: sync found something to do:\n{done.output[-2000:]}")
+    return done.seconds
+
+
+def ask_serially(address: str, keys: list[str]) -> None:
+    """Ask for one object after the other, a new curl each time, as a shell script does."""
+    for key in keys:
+        for _ in WEB_STORES:
+            argv = [
+                "curl",
+                "--noproxy",
+                "*",
+                "--silent",
+                "--head",
+                "--fail",
+                "--output",
+                os.devnull,
+                f"{address}/{key}",
+            ]
+            subprocess.run(argv, check=True)
+
+
+@contextlib.contextmanager
+def served(sizes: dict[str, int], latency: float) -> Iterator[str]:
+    """Answer HEAD for some paths on loopback, each answer after so many seconds; yields the address."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    child = os.fork()
+    if not child:
+        try:
+            asyncio.run(answer_all(listener, sizes, latency))
+        finally:
+            os._exit(1)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        listener.close()
+
+
+async def answer_all(listener: socket.socket, sizes: dict[str, int], latency: float) -> None:
+    """Serve for ever."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(latency)
+                size = sizes.get(request.split(b" ", 2)[1].decode())
+                status = "404 Not Found" if size is None else "200 OK"
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {size or 0}\r\n\r\n".encode())
+
+    server = await asyncio.start_server(answer, sock=listener)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
