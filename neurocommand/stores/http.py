@@ -99,7 +99,7 @@ class HttpStore:
         if headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
             raise StoreError(f"store {self.name}: sends {key} encoded, so its size is not known")
         length = headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdecimal()):
+        if not length.isdecimal():
             raise StoreError(f"store {self.name}: does not state the size of {key}")
         sha256 = next((headers[field].lower() for field in _STATED if field in headers), "")
         return StoredObject(key, int(length), sha256 if SHA256.fullmatch(sha256) else None)
