@@ -76,7 +76,7 @@ ENVIRONMENT = {
     "DEPLOY_ENV_EQUALS": "a=b=c",
     "DEPLOY_ENV_TWOLINES": "one\ntwo",
     "DEPLOY_ENV_BRACKETS": "]] ]===] [[",
-    "DEPLOY_ENV_SHELL": "$(touch /tmp/pwned) `id` \\ %s",
+    "DEPLOY_ENV_SUBSTITUTION": "$(touch /tmp/pwned) `id` \\ %s",
     "DEPLOY_ENV_PATH": "/evil",
     "DEPLOY_ENV_LD_PRELOAD": "/evil.so",
     "DEPLOY_ENV_BAD NAME": "x",
@@ -113,17 +113,17 @@ def test_a_hostile_image_deploys_safely(tmp_path: Path, world: World) -> None:
     assert not {"-rf", "my tool", "a;b", "x$(id)", "escape", "absolute", "loop", "data", "ls", ".hidden", "sh"} & set(
         commands
     )
-    for name in ("'-rf'", "'my tool'", "'a;b'", "'x$(id)'", "new\\\\nline", "DEPLOY_ENV_PATH"):
+    for name in ("'-rf'", "'my tool'", "'a;b'", "'x$(id)'", "new\\\\nline", "DEPLOY_ENV_PATH", "DEPLOY_ENV_TWOLINES"):
         assert name in done.err, f"{name} is skipped without a word"
     modulefile = world.root / "modules/hostile/1.0.lua"
     luac = shutil.which("luac") or shutil.which("luac5.3")
     assert luac, "luac is missing: run setup/packages.sh test (./test does)"
     subprocess.run([luac, "-p", str(modulefile)], check=True)
     loaded = lmod(world.root / "modules", "load", "hostile")
-    for name in ("QUOTES", "EQUALS", "TWOLINES", "BRACKETS", "SHELL"):
+    for name in ("QUOTES", "EQUALS", "BRACKETS", "SUBSTITUTION"):
         assert loaded[name] == ENVIRONMENT[f"DEPLOY_ENV_{name}"]
     assert loaded["PATH"].split(":")[0] == str(directory / "bin")
-    assert loaded.get("LD_PRELOAD") is None
+    assert not {"LD_PRELOAD", "TWOLINES"} & set(loaded)
     assert not Path("/tmp/pwned").exists()
     assert not Path("/tmp/stolen").exists()
     tree = directory / "hostile_1.0_20260101.simg"
