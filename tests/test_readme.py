@@ -104,6 +104,11 @@ def test_shell_examples_name_real_verbs_and_options() -> None:
             assert option in help_text(verb), call
 
 
+def test_figures_come_from_benchmarks_that_are_there() -> None:
+    named = re.findall(r"`(bench/[a-z_]+\.py)[^`]*`", README.read_text(encoding="utf-8"))
+    assert [name for name in named if not (TOP / name).is_file()] == []
+
+
 @pytest.mark.parametrize("script", ["demo", "test"])
 def test_the_two_commands_are_there(script: str) -> None:
     assert os.access(TOP / script, os.X_OK)
