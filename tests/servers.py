@@ -309,9 +309,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 @pytest.fixture
-def web_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Respond], WebServer]]:
-    """Start web servers that answer as a function says; they stop with the test, and no proxy stands in between."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def web_server() -> Iterator[Callable[[Respond], WebServer]]:
+    """Start web servers that answer as a function says; they stop with the test."""
     with contextlib.ExitStack() as servers:
         yield lambda respond: servers.enter_context(WebServer(respond))
 
@@ -324,6 +323,5 @@ def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)

@@ -30,7 +30,6 @@ Serve = Callable[[Respond], WebServer]
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep this user's own log-ins out of it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("ORAS_USER", "ORAS_PASS"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
