@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from neurocommand.download import Fetched, fetch
-from neurocommand.errors import DownloadError, ImmutableError, RefusedError
+from neurocommand.errors import DownloadError, ImmutableError, RefusedError, StoreError
 from neurocommand.events import Advanced, Event, Finished, Noted, Started
-from neurocommand.model import Artifact
+from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore
-from neurocommand.stores.interface import Store
-from tests.servers import Answer, Request, Respond, WebServer, refused_url, run_on_a_small_disk, silent_server
+from neurocommand.stores.interface import Advance, Store
+from tests.servers import Answer, Respond, WebServer, refused_url, run_on_a_small_disk, silent_server
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 RELEASE = "niimath_1.0.20240114_20250101"
@@ -339,12 +339,25 @@ def test_unlocked_bytes_must_be_what_the_source_itself_states(place: Path, ear: 
     assert left_in(place) == []
 
 
-def test_comparing_stops_when_the_first_source_fails(good: Store, place: Path, ear: Ear, web_server: Serve) -> None:
-    def endless(request: Request) -> Answer:
-        return Answer(body=GOOD, pause=0.5)
+class EndlessStore(HttpStore):
+    """A store that first sends without end, and then nothing."""
 
-    bad = HttpStore("bad", web_server(on_get(Answer(500))).url)
-    slow = HttpStore("slow", web_server(endless).url)
-    assert fetch(KEY, place, [bad, slow, good], None, ear, RELEASE).source == "slow"
-    assert ear.notes()[RELEASE] == "unlocked: taken from slow; good holds the same bytes"
-    assert set(ear.notes()) == {"bad", RELEASE}
+    asked = 0
+
+    def stat(self, key: str) -> StoredObject | None:
+        return StoredObject(key, len(GOOD))
+
+    def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
+        self.asked += 1
+        while self.asked == 1:
+            advance(1)
+        raise StoreError("enough")
+
+
+@pytest.mark.timeout(30)
+def test_comparing_stops_when_the_first_source_fails(good: Store, place: Path, ear: Ear, web_server: Serve) -> None:
+    bad = HttpStore("bad", web_server(on_get(Answer(500, pause=0.2))).url)
+    endless = EndlessStore("endless", "http://127.0.0.1")
+    assert fetch(KEY, place, [bad, endless, good], None, ear, RELEASE).source == "good"
+    assert endless.asked == 2
+    assert set(ear.notes()) == {"bad", "endless", RELEASE}
