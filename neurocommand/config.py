@@ -43,11 +43,12 @@ class RegistrySettings:
 
 @dataclass(frozen=True)
 class DirectorySettings:
-    """A store in a directory."""
+    """A store in a directory; with ``create`` its parents are made too, else they must be there (a mounted disk)."""
 
     name: str
     path: Path
     writable: bool
+    create: bool
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,8 @@ def _registry(entry: dict[str, Any]) -> RegistrySettings:
 def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
     match entry["kind"]:
         case "directory":
-            return DirectorySettings(entry["name"], _path(entry["path"], base), entry.get("writable", True))
+            path, writable = _path(entry["path"], base), entry.get("writable", True)
+            return DirectorySettings(entry["name"], path, writable, entry.get("create", False))
         case "s3":
             return S3Settings(
                 name=entry["name"],

@@ -168,6 +168,9 @@ class _Decision:
     def problem(self, kind: Kind, reason: str) -> None:
         self.problems.append(Problem(kind, self.release.id, reason))
 
+    def told(self) -> str:
+        return _told(self.unknown, self.observation.stores)
+
     def decide(self) -> None:
         available = self.known() if self.artifact is not None else self.new()
         if self.observation.root is not None:
@@ -178,7 +181,7 @@ class _Decision:
         if self.held:
             return self.adopt()
         if self.unknown:
-            self.problem("unknown", f"not locked, and {_told(self.unknown)}: it may exist")
+            self.problem("unknown", f"not locked, and it may exist in {self.told()}, which cannot tell")
             return False
         deployed = self.deployed()
         if isinstance(deployed, Deployed):
@@ -222,7 +225,7 @@ class _Decision:
         if spooled is not None:
             self.problem("changed", f"the spool's SIF has {spooled} bytes, the locked one {self.artifact.size}")
         elif self.unknown:
-            self.problem("unknown", f"locked, and {_told(self.unknown)}: it may be lost")
+            self.problem("unknown", f"locked, and it may be lost: {self.told()} cannot tell")
         else:
             damaged = f" (damaged in {', '.join(self.held)})" if self.held else ""
             self.problem("lost", f"locked, but good in no store{damaged}; a known release is never built again")
@@ -301,8 +304,10 @@ def for_prefix(manifest: Manifest, lock: Lock, root: RootView) -> Plan:
     return Plan(tuple(actions), tuple(problems))
 
 
-def _told(unknown: Mapping[str, str]) -> str:
-    return "; ".join(f"store {name} cannot tell ({reason})" for name, reason in unknown.items())
+def _told(unknown: Mapping[str, str], views: Iterable[StoreView]) -> str:
+    """Say which stores cannot tell, and why unless the whole store is a problem of its own."""
+    faulty = {view.name for view in views if view.fault}
+    return ", ".join(name if name in faulty else f"{name} ({reason})" for name, reason in unknown.items())
 
 
 def _leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Iterable[Problem]]:

@@ -59,7 +59,7 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
     assert found.publish_format == "tree"
     assert found.spool == Path("/big/spool")
     assert found.stores == (
-        DirectorySettings("d", tmp_path / "store", False),
+        DirectorySettings("d", tmp_path / "store", False, False),
         S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True),
         S3Settings("a", "bucket", None, None, "", None, True, False),
         HttpSettings("h", "https://x/y", (404, 410)),

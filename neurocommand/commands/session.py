@@ -92,7 +92,7 @@ def _store(entry: StoreSettings) -> Store:
         case DirectorySettings():
             from neurocommand.stores.directory import DirectoryStore
 
-            return DirectoryStore(entry.name, entry.path, entry.writable)
+            return DirectoryStore(entry.name, entry.path, entry.writable, make_parents=entry.create)
         case S3Settings():
             from neurocommand.stores.s3 import S3Store
 
