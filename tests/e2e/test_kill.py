@@ -106,6 +106,7 @@ def position(world: World, number: int) -> tuple[str, int]:
     return names[number], names[: number + 1].count(names[number])
 
 
+@pytest.mark.timeout(3600)
 def test_killed_at_system_calls(world: World, request: pytest.FixtureRequest) -> None:
     calls = steps(world)
     _TRACES[str(world.path)] = calls
