@@ -169,7 +169,7 @@ class _Download:
             self._drop(source, error.message)
             return None
         if stated is None:
-            self._drop(source, "does not hold it")
+            self._drop(source, "does not hold it", quietly=source.writable)
         return stated
 
     def _get(self, source: Store) -> tuple[str, int] | None:
@@ -198,10 +198,12 @@ class _Download:
         self.differing.append(f"{source.name} {reason}")
         self.listener(Noted(source.name, f"dropped for {self.release_id}: {reason}"))
 
-    def _drop(self, source: Store, reason: str) -> None:
+    def _drop(self, source: Store, reason: str, *, quietly: bool = False) -> None:
+        """Ask a source no more; quietly where nothing is wrong with it, as a store of our own that never had it."""
         self.dropped.add(source.name)
         self.unanswered.append(f"{source.name}: {reason.removeprefix(f'store {source.name}: ')}")
-        self.listener(Noted(source.name, f"dropped for {self.release_id}: {reason}"))
+        if not quietly:
+            self.listener(Noted(source.name, f"dropped for {self.release_id}: {reason}"))
 
     def _failure(self) -> NeurocommandError:
         if self.differing:

@@ -74,8 +74,12 @@ def test_every_release_is_one_safe_name(text: str) -> None:
 )
 def test_versions_are_ordered_as_modules_are(ascending: list[str]) -> None:
     releases = [Release("x", version, "20260101") for version in ascending]
-    assert sorted(  # noqa: C414
-        reversed(releases), key=lambda release: release.precedence) == releases
+    assert (
+        sorted(  # noqa: C414
+            reversed(releases), key=lambda release: release.precedence
+        )
+        == releases
+    )
 
 
 def test_trailing_zeros_do_not_count_and_the_build_date_decides() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,11 @@ def run(
             if place is not None:
                 stack.enter_context(RunLock(place.run_lock))
             spool.prepare()
+        started = time.monotonic()
         observation = observe_all(session, wanted, place, spool)
         whole = planning.make(wanted, session.lock.lock, observation, whole=not releases)
         plan = whole.only(*stage.actions)
+        session.console.say(_planned(wanted, plan, time.monotonic() - started))
         plan = Plan(plan.actions, (*plan.problems, *_unreachable(whole, plan, releases)))
         _refuse_mass_retirement(plan, observation, force=force)
         if dry_run:
@@ -71,6 +74,11 @@ def run(
         if not plan.actions:
             return show(plan, as_json=as_json)
         return apply_and_show(session, plan, _workshop(session, wanted, place, spool, stored), as_json=as_json)
+
+
+def _planned(wanted: Manifest, plan: Plan, seconds: float) -> str:
+    releases = report.count(len(wanted.declarations), "release")
+    return f"plan: {releases}, {report.count(len(plan.actions), 'action')} in {seconds:.1f} s"
 
 
 def _place(session: Session, stage: Stage, root: Path | None) -> Root | None:

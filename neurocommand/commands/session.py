@@ -54,7 +54,7 @@ class Session:
             text = follow.read_manifest_source(source, cached, _acceptable(source), self.console)
             return manifest.parse(text, source, maintained=False)
         path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
-        return manifest.parse(jsontext.read_bytes(path, str(path)), path.name)
+        return manifest.parse(jsontext.read_bytes(path, str(path)), str(path))
 
     @functools.cached_property
     def lock(self) -> LockFile:
