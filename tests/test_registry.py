@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -230,12 +231,14 @@ def test_a_body_is_held_against_what_is_stated(answer: Answer, reason: str | Non
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"token": ""}'])
-def test_a_token_server_that_gives_none(body: bytes, web_server: Serve) -> None:
+def test_a_token_server_that_gives_none(body: bytes, web_server: Serve, caplog: pytest.LogCaptureFixture) -> None:
     tokens = web_server(lambda request: Answer(body=body))
     challenge = f'Bearer realm="{tokens.url}/token",service="x",scope="y"'
     server = web_server(lambda request: Answer(401, headers={"Www-Authenticate": challenge}))
     with pytest.raises(RegistryError, match=r"gives no token|log-in failed"):
         resolve(reference(server.host))
+    # oras would print what it thinks of it on standard error.
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_token_that_is_not_taken_is_asked_for_once(web_server: Serve) -> None:
