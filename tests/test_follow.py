@@ -179,7 +179,10 @@ def test_the_age_is_that_of_the_last_time_it_was_confirmed(world: World, seconds
     assert world.notes()[0].message.startswith(f"using the copy of {age} ago: ")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"address": "https://other/"}', '{"address": 1, "text": 2}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"address": "https://other/", "text": "{}", "etag": ""}', '{"address": 1, "text": 2}', "\xff"],
+)
 def test_a_damaged_copy_counts_as_none(text: str, world: World) -> None:
     world.read()
     (kept,) = world.cache.iterdir()
