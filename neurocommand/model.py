@@ -65,9 +65,9 @@ class Release:
     def precedence(self) -> tuple[str, ...]:
         """Sort key that puts versions in the order in which Lmod takes the highest one as the default.
 
-        Numbers compare as numbers, a letter after a number comes before its end (``1.0a`` < ``1.0``) but ``post`` after
-        it, trailing zeros do not count; the build date decides between equals. Lmod's rule is that of setuptools'
-        former ``parse_version`` (Lmod documentation, "Picking modules when there are multiple versions").
+        Numbers compare as numbers, letters after a number come before its end (``1.0a`` < ``1.0``), trailing zeros do
+        not count; the build date decides between equals. Held against the real Lmod by ``tests/e2e/test_modules.py``
+        (Lmod documentation, "Picking modules when there are multiple versions").
 
         >>> sorted(["2.0.9", "2.0.20", "2.0"], key=lambda v: Release("x", v, "20260101").precedence)
         ['2.0', '2.0.9', '2.0.20']
@@ -80,7 +80,7 @@ class Release:
             _drop_trailing_zeros(parts)
             parts.append("*" + _LETTERS.get(part, part))
         _drop_trailing_zeros(parts)
-        return (*parts, "*final", self.build_date)
+        return (*parts, "*~", self.build_date)
 
     def __str__(self) -> str:
         return self.id
