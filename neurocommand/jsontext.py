@@ -23,6 +23,7 @@ Position = tuple[str | int, ...]
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(r'"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _DIGITS_LIMIT = 400
 _LITERALS = {"true": True, "false": False, "null": None}
 
@@ -135,7 +136,7 @@ class _Reader:
             raise _SyntaxError(self.at, "a string that does not end on its line, or has an invalid escape")
         self.at = match.end()
         result: str = json.loads(match.group()) if "\\" in match.group() else match.group(1)
-        if any(0xD800 <= ord(character) <= 0xDFFF for character in result):
+        if _HALF_PAIR.search(result):
             raise _SyntaxError(match.start(), "a string with half a surrogate pair")
         return result
 
