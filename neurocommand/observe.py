@@ -44,14 +44,12 @@ def _view(store: Store, releases: Sequence[Release]) -> StoreView:
 def _asked(store: Store, releases: Sequence[Release]) -> StoreView:
     """Ask for each object; a store that cannot tell about the first few is not asked for the rest."""
     answers: dict[Release, StoredObject | StoreError | None] = {}
-    for release in releases[:_TRIALS]:
-        answers[release] = _stat(store, release)
-    errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
-    if errors and len(errors) == len(answers):
-        return StoreView(store.name, store.writable, fault=errors[0].message)
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        rest = releases[_TRIALS:]
-        answers.update(zip(rest, pool.map(lambda release: _stat(store, release), rest), strict=True))
+        for some in (releases[:_TRIALS], releases[_TRIALS:]):
+            answers.update(zip(some, pool.map(lambda release: _stat(store, release), some), strict=True))
+            errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
+            if errors and len(errors) == len(answers):
+                return StoreView(store.name, store.writable, fault=errors[0].message)
     return StoreView(
         store.name,
         store.writable,
