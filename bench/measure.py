@@ -25,7 +25,7 @@ MB = 1_000_000
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of a program: wall and processor seconds, peak resident memory in bytes, and what it wrote."""
+    """One run of a program: wall and processor seconds, peak resident memory in bytes, and its standard output."""
 
     seconds: float
     cpu: float
@@ -64,16 +64,17 @@ def program(argv: Sequence[str | Path], home: Path, codes: Sequence[int] = (0,))
 
     Its peak memory is never less than that of this process: Linux counts what a child had before its exec.
     """
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
-        running = subprocess.Popen([*map(str, argv)], stdout=output, stderr=output, cwd=home, env=environment(home))
+        running = subprocess.Popen([*map(str, argv)], stdout=output, stderr=errors, cwd=home, env=environment(home))
         _, status, usage = os.wait4(running.pid, 0)
         seconds = time.perf_counter() - start
         running.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
-        said = output.read().decode(errors="replace")
+        errors.seek(0)
+        said, complained = (stream.read().decode(errors="replace") for stream in (output, errors))
     if running.returncode not in codes:
-        sys.exit(f"bench: {argv[0]} ended with {running.returncode}:\n{said[-2000:]}")
+        sys.exit(f"bench: {argv[0]} ended with {running.returncode}:\n{said[-1000:]}\n{complained[-1000:]}")
     return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, said)
 
 

@@ -80,7 +80,7 @@ def configure(path: Path, web_stores: list[str]) -> None:
 def sync(directory: Path, configuration: str) -> float:
     """Run a sync that must find nothing to do."""
     done = measure.program(measure.neurocommand("--config", configuration, "sync"), directory)
-    if done.output.strip() != "nothing to do":
+    if done.output != "nothing to do\n":
         raise SystemExit(f"bench: sync found something to do:\n{done.output[-2000:]}")
     return done.seconds
 
