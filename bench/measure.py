@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -20,6 +21,10 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+REMEDY = f"run ./test once, then: .venv/bin/python bench/{Path(sys.argv[0]).name}"
+if importlib.util.find_spec("neurocommand") is None:
+    sys.exit(f"bench: {sys.executable} does not know neurocommand: {REMEDY}")
+
 MB = 1_000_000
 
 
@@ -44,7 +49,7 @@ def neurocommand(*arguments: str | Path) -> list[str]:
     """Return the command line as users call it: the script beside this Python."""
     script = Path(sysconfig.get_path("scripts"), "neurocommand")
     if not script.exists():
-        sys.exit(f"bench: {script} is missing: run ./test once, then .venv/bin/python {sys.argv[0]}")
+        sys.exit(f"bench: {script} is missing: {REMEDY}")
     return [str(script), *map(str, arguments)]
 
 

@@ -11,17 +11,13 @@ both alike; the loop is then measured over the first 40 objects and scaled to al
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
-import socket
 import statistics
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import measure
+from server import served
 
 WEB_STORES = ("nectar", "aws")
 SAMPLE = 40
@@ -101,39 +97,6 @@ def ask_serially(address: str, keys: list[str]) -> None:
                 f"{address}/{key}",
             ]
             subprocess.run(argv, check=True)
-
-
-@contextlib.contextmanager
-def served(sizes: dict[str, int], latency: float) -> Iterator[str]:
-    """Answer HEAD for some paths on loopback, each answer after so many seconds; yields the address."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-    child = os.fork()
-    if not child:
-        try:
-            asyncio.run(answer_all(listener, sizes, latency))
-        finally:
-            os._exit(1)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        listener.close()
-
-
-async def answer_all(listener: socket.socket, sizes: dict[str, int], latency: float) -> None:
-    """Serve for ever."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError), contextlib.closing(writer):
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                await asyncio.sleep(latency)
-                size = sizes.get(request.split(b" ", 2)[1].decode())
-                status = "404 Not Found" if size is None else "200 OK"
-                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {size or 0}\r\n\r\n".encode())
-
-    server = await asyncio.start_server(answer, sock=listener)
-    await server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -7,20 +7,16 @@ format.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pwd
 import shutil
-import stat
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measure
+from users import ordinary_user
 
 TARGET = 5.0
 COMMAND = "smallhello"
@@ -58,21 +54,11 @@ def main() -> None:
 
 def deploy(directory: Path) -> None:
     """Build a small image and deploy it in both formats."""
-    sys.path.append(str(measure.CHECKOUT))
-    from neurocommand.deploy import Deployer
-    from neurocommand.events import ignore
-    from neurocommand.files import digest_of
-    from neurocommand.layout import Root
-    from neurocommand.manifest import Declaration
-    from neurocommand.model import Artifact, Release
-    from tests import images
+    import images
 
-    image = images.built_sif(images.small(), images.SMALL_ENVIRONMENT, directory / "small.sif")
-    declaration = Declaration(Release("small", "1.0", "20260101"), "small 1.0", 1, ("workflows",), True, True, ())
+    image = images.small_sif(directory / "small.sif")
     for image_format in ("sif", "tree"):
-        deployer = Deployer(Root(directory / image_format), image_format, ("/mnt",), ignore)
-        deployer.prepare()
-        deployer.deploy(declaration, Artifact(*digest_of(image)), image)
+        images.Prepared(image, "small", directory / image_format, image_format).deploy()
 
 
 def script_alone(wrapper: Path, directory: Path, user: dict[str, Any], runs: int) -> float:
@@ -110,40 +96,6 @@ def seen(wrapper: Path, directory: Path, user: dict[str, Any]) -> tuple[list[str
     arguments, _, variables = output.partition("\0\0")
     pairs = (line.split("=", 1) for line in variables.split("\0") if line.startswith(("APPTAINER", "SINGULARITY")))
     return ["apptainer", *arguments.split("\0")], {**user, "env": {**user["env"], **dict(pairs)}}
-
-
-@contextlib.contextmanager
-def ordinary_user(directory: Path) -> Iterator[dict[str, Any]]:
-    """Give the options of subprocess.run that make an ordinary user run a program in a clean environment."""
-    runtime = shutil.which("apptainer")
-    if runtime is None:
-        sys.exit("bench: apptainer is not on PATH: run ./test once, it installs it")
-    env = {"PATH": f"{os.path.dirname(runtime)}:/usr/local/bin:/usr/bin:/bin"}
-    if os.geteuid():
-        yield {"env": {**env, "HOME": str(directory), "APPTAINER_USERNS": "1"}, "cwd": directory}
-        return
-    name = f"ncbench{os.getpid()}"
-    subprocess.run(["useradd", "--create-home", "--home-dir", f"/home/{name}", name], check=True, capture_output=True)
-    try:
-        entry = pwd.getpwnam(name)
-        who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        with fuse_for_all(Path("/dev/fuse")):
-            yield {"env": {**env, "HOME": entry.pw_dir}, "cwd": entry.pw_dir, **who}
-    finally:
-        subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
-
-
-@contextlib.contextmanager
-def fuse_for_all(device: Path) -> Iterator[None]:
-    """Let users open /dev/fuse, as udev does on every real machine; a bare container has nobody who does it."""
-    mode = stat.S_IMODE(device.stat().st_mode) if device.exists() else 0o666
-    if mode & 0o006 != 0o006:
-        device.chmod(0o666)
-    try:
-        yield
-    finally:
-        if mode & 0o006 != 0o006:
-            device.chmod(mode)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
-SHARED = ("measure", "worlds")
+SHARED = ("images", "measure", "server", "users", "worlds")
 BENCHMARKS = sorted(path.stem for path in BENCH.glob("*.py") if path.stem not in SHARED)
 
 
