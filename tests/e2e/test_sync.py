@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from neurocommand.image import header
 from neurocommand.model import Release
-from tests import servers
+from tests import images, servers
 from tests.world import World, listing, sha256
 
 SMALL = "small 1.0"
@@ -333,3 +335,24 @@ def test_a_followed_manifest_is_cached_and_the_last_good_copy_is_kept(world: Wor
             kept = world.run("list", "--format", "log")
             assert "small_1.0" in kept.out
             assert kept.err
+
+
+def test_an_image_of_another_architecture_is_published_without_running_it(world: World) -> None:
+    arm64 = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 2, 183) + bytes(44)
+    rootfs = images.base().directory("opt/small").directory("opt/small/bin")
+    rootfs.file("opt/small/bin/armtool", arm64).file("README.md", "# arm\n", 0o644)
+    environment = [f"{name}={value}" for name, value in images.SMALL_ENVIRONMENT.items()]
+    plain = images.packed_sif(rootfs, world.path / "plain.sif")
+    partition = header.locate(plain)
+    with open(plain, "rb") as stream:
+        stream.seek(partition.offset)
+        squashfs = stream.read(partition.size)
+    world.store.mkdir()
+    config = json.dumps({"Env": environment}).encode()
+    images.sif_file(world.object(SMALL), squashfs, config, architecture=b"04\0")
+    done = world.outcomes("sync")
+    assert [(outcome["action"], outcome["outcome"]) for outcome in done["outcomes"]] == [
+        ("adopt", "done"),
+        ("deploy", "done"),
+    ]
+    assert os.listdir(world.deployed(SMALL) / "bin") == ["armtool"]
