@@ -26,6 +26,8 @@ if importlib.util.find_spec("neurocommand") is None:
     sys.exit(f"bench: {sys.executable} does not know neurocommand: {REMEDY}")
 
 MB = 1_000_000
+# where setup/ puts what is not on PATH, as setup/common.sh does it
+os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], f"{CHECKOUT}/.tools/apptainer/bin", "/usr/sbin", "/sbin"))
 
 
 @dataclass(frozen=True)
