@@ -82,15 +82,18 @@ def test_zsh_completes_verbs_with_their_help_and_releases(env: dict[str, str], t
     assert in_zsh("neurocommand", "install", "fs") == ["fsl"]
 
 
-def test_a_release_is_completed_while_the_finger_is_still_on_the_key(env: dict[str, str], tmp_path: Path) -> None:
-    """The bound is generous for busy machines; a start that loads what it does not need takes longer than that."""
+def test_completing_a_release_loads_little_more_than_the_program_itself(env: dict[str, str], tmp_path: Path) -> None:
+    """A person waits for it with a finger on the key. Measured against --version, since machines may be busy."""
     asked = {**env, PROTOCOL: "bash_complete", "COMP_WORDS": "neurocommand install fs", "COMP_CWORD": "2"}
-    times = []
-    for _ in range(3):
+
+    def seconds(argv: list[str], settings: dict[str, str]) -> float:
         began = time.monotonic()
-        assert run([str(PROGRAM)], asked, tmp_path) == "plain,fsl\n"
-        times.append(time.monotonic() - began)
-    assert min(times) < 1.5
+        run(argv, settings, tmp_path)
+        return time.monotonic() - began
+
+    assert run([str(PROGRAM)], asked, tmp_path) == "plain,fsl\n"
+    completing = min(seconds([str(PROGRAM)], asked) for _ in range(5))
+    assert completing < 8 * min(seconds([str(PROGRAM), "--version"], env) for _ in range(5))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
