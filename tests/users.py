@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
+PACKAGE = Path(__file__).parents[1] / "neurocommand"
+MADE = re.compile(r"nctest([0-9]+)")  # an ordinary user of the test run with this process id
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,20 @@ class User:
                     os.lchown(os.path.join(directory, name), entry.pw_uid, entry.pw_gid)
         return path
 
+    def python(self, code: str, *words: str | Path) -> Any:
+        """Run code that imports neurocommand, as ``run`` does.
+
+        Where the tests run from, and their own Python, may be closed to others (a checkout in /root, a pyenv): so this
+        is the system's Python, which has no other packages, on a copy of ours.
+        """
+        copy = self.home / ".package"
+        if not copy.exists():
+            shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+            for path in (copy, *copy.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+        argv = ["/usr/bin/python3", "-B", "-c", code, *map(str, words)]
+        return self.run(argv, env={"PYTHONPATH": str(copy)})
+
 
 def runtime_path() -> str:
     """Return a PATH on which the runtime is, wherever it was installed."""
@@ -64,6 +81,7 @@ def ordinary_user() -> Iterator[User]:
         yield User(pwd.getpwuid(os.getuid()).pw_name, home, root=False)
         shutil.rmtree(home, ignore_errors=True)
         return
+    _remove_stale_users()
     name = f"nctest{os.getpid()}"
     home = Path("/home") / name
     subprocess.run(["useradd", "--create-home", "--home-dir", str(home), name], check=True, capture_output=True)
@@ -72,6 +90,24 @@ def ordinary_user() -> Iterator[User]:
             yield User(name, home, root=True)
     finally:
         subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
+
+
+def _remove_stale_users() -> None:
+    """Remove the users of test runs that were killed: nothing runs under their process id, or as one of them."""
+    for entry in pwd.getpwall():
+        made = MADE.fullmatch(entry.pw_name)
+        if not made or entry.pw_dir != f"/home/{entry.pw_name}":
+            continue
+        if not Path(f"/proc/{made[1]}").exists() and not _has_processes(entry.pw_uid):
+            subprocess.run(["userdel", "--remove", entry.pw_name], check=False, capture_output=True)
+
+
+def _has_processes(user: int) -> bool:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if process.stat().st_uid == user:
+                return True
+    return False
 
 
 @contextlib.contextmanager

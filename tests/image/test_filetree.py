@@ -107,14 +107,13 @@ def test_a_user_reads_what_is_closed(ordinary_user: User) -> None:
     )
     path = images.packed_sif(rootfs, place / "a.sif", b'{"Env": ["PATH=/a/b", "DEPLOY_PATH=/a/b:/a"]}')
     ordinary_user.give(place)
-    code = f"""
+    code = """
 import sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from neurocommand.image.inspection import inspect_sif
 print(inspect_sif(Path(sys.argv[1]), "t", Path(sys.argv[2])).commands)
 """
-    done = ordinary_user.run(["/usr/bin/python3", "-B", "-c", code, str(path), str(place / "scratch")])
+    done = ordinary_user.python(code, path, place / "scratch")
     assert done.stdout.decode() == "('tool',)\n", done.stderr.decode()
 
 

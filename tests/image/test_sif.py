@@ -191,10 +191,9 @@ def test_extract_without_setpriv(small_sif: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "tree/README.md").is_file()
 
 
-# Without spython, which the system's Python lacks; the tests' own Python may be where a user cannot read it.
-UNPACK = f"""
+# Without spython, which the system's Python lacks.
+UNPACK = """
 import sys
-sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from neurocommand.image import header, squashfs
 path, directory = map(Path, sys.argv[1:])
@@ -211,7 +210,7 @@ def test_a_user_gets_all_but_the_devices(ordinary_user: User, tmp_path_factory: 
     place.mkdir()
     path = images.packed_sif(rootfs, place / "a.sif")
     ordinary_user.give(place)
-    done = ordinary_user.run(["/usr/bin/python3", "-B", "-c", UNPACK, str(path), str(place / "tree")])
+    done = ordinary_user.python(UNPACK, path, place / "tree")
     assert done.returncode == 0, done.stderr.decode()
     assert (place / "tree/root/secret").read_bytes() == b"x"
     found = names_below(place / "tree")
@@ -272,10 +271,10 @@ def test_a_killed_run_leaves_no_runtime_behind(tmp_path: Path) -> None:
         runtime = int(process.stdout.readline().removeprefix("pid "))
         assert is_running(runtime)
         process.kill()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and is_running(runtime):
+    deadline = time.monotonic() + 60  # the kernel tells it; a busy machine lets it act later
+    while is_running(runtime):
+        assert time.monotonic() < deadline, "the runtime outlived the run"
         time.sleep(0.02)
-    assert not is_running(runtime)
 
 
 def is_running(process: int) -> bool:

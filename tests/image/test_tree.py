@@ -63,10 +63,9 @@ def test_a_user_can_open_what_the_image_closed(ordinary_user: User) -> None:
     ordinary_user.give(tree)
     path.parent.chmod(0)
     path.parent.parent.chmod(0o100)
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
-    code += "from pathlib import Path; from neurocommand.image.tree import normalise\n"
+    code = "import sys; from pathlib import Path; from neurocommand.image.tree import normalise\n"
     code += "normalise(Path(sys.argv[1]), ['data'])"
-    done = ordinary_user.run(["/usr/bin/python3", "-B", "-c", code, str(tree)])
+    done = ordinary_user.python(code, tree)
     assert done.returncode == 0, done.stderr.decode()
     assert (mode(path), mode(path.parent), mode(tree / "data")) == (0o644, 0o755, 0o755)
 
