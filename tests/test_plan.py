@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
-from typing import assert_never
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +23,11 @@ from neurocommand.observation import (
     StoreView,
 )
 from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
+
+if sys.version_info >= (3, 11):
+    from typing import assert_never
+else:
+    from typing_extensions import assert_never
 
 REVISION = "today"
 TRUE = Artifact("a" * 64, 100, "d" * 64)
