@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from neurocommand import schema
-from neurocommand.errors import Fault, FaultsError
+from neurocommand.errors import Fault, FaultsError, UsageError, printable
 from neurocommand.jsontext import Document, Position, read_bytes
 from neurocommand.model import Format
 
@@ -23,6 +23,8 @@ SCHEMA = "neurocommand.schema.json"
 BUNDLED = "bundled"
 DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
 _NODE_LIMIT = 10_000
+# what a root keeps, docs/design.md §4; a test holds it against layout.py
+KEPT = ("containers", "modules", "neurodesk-modules", ".neurocommand")
 
 
 class ConfigurationError(FaultsError):
@@ -112,7 +114,8 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         platformdirs.user_config_path("neurocommand") / "neurocommand.yaml",
         Path("/etc/neurocommand/neurocommand.yaml"),
     )
-    return next((place for place in places if os.path.isfile(place)), None)
+    # without a home directory a place begins with "~", which is then no place at all
+    return next((place for place in places if place.parts[0] != "~" and os.path.isfile(place)), None)
 
 
 def load(
@@ -126,7 +129,8 @@ def load(
         manifest: the manifest named on the command line.
 
     Raises:
-        ConfigurationError: the file has faults, or cannot be read.
+        ConfigurationError: the file has faults, or cannot be read; or its places stand in each other's way.
+        UsageError: a place is named by a home directory that is not known, or cannot be a root.
     """
     environ = os.environ if environ is None else environ
     default_text = importlib.resources.files("neurocommand").joinpath("defaults.yaml").read_text(encoding="utf-8")
@@ -138,7 +142,83 @@ def load(
         base = path.absolute().parent
     if manifest is not None:
         merged = {**merged, "manifest": str(manifest.absolute())}
-    return _settings(merged, base, environ)
+    settings = _settings(merged, base, environ)
+    check_apart(settings, str(path or "the configuration"))
+    return settings
+
+
+def checked_root(path: Path) -> Path:
+    """Return a root or prefix as an absolute path.
+
+    Raises:
+        UsageError: nothing can be deployed there: modules are found through MODULEPATH, a list with colons.
+    """
+    if path == Path():
+        raise UsageError("no directory is named", "name one by its path; for the current directory, write $PWD")
+    text = str(path.absolute())
+    if ":" in text or not text.isprintable():
+        raise UsageError(
+            f"{printable(text)}: a root's path has no colon and no control character, since MODULEPATH cannot hold it",
+            "choose another directory",
+        )
+    return path.absolute()
+
+
+def check_apart(settings: Settings, filename: str) -> None:
+    """See that no place is swept or emptied with another one in it.
+
+    The rule, on paths without symbolic links: neither the spool nor a store lies in what a root (shared root or prefix)
+    keeps (``KEPT``), nor is or holds a root; the spool and a store neither are nor hold each other; the spool does not
+    lie in the shared root, nor a root in what another one keeps; two stores are two directories.
+
+    Args:
+        settings: where everything is to be.
+        filename: what faults are reported against.
+
+    Raises:
+        ConfigurationError: names every two places that break the rule.
+    """
+    faults = tuple(
+        Fault(
+            0,
+            one,
+            f"{printable(one_path)} stands in the way of {other} ({printable(other_path)}): choose another place",
+        )
+        for (one, one_path), (other, other_path) in _collisions(settings)
+    )
+    if faults:
+        raise ConfigurationError(filename, faults)
+
+
+_Place = tuple[str, str]
+
+
+def _collisions(settings: Settings) -> Iterator[tuple[_Place, _Place]]:
+    """Yield every two places (name and path) that break the rule of ``check_apart``."""
+    spool = ("spool", os.path.realpath(settings.spool))
+    stores = [
+        (f"store {store.name}", os.path.realpath(store.path))
+        for store in settings.stores
+        if isinstance(store, DirectorySettings)
+    ]
+    roots = [("install.prefix", os.path.realpath(settings.prefix))]
+    if settings.root is not None:
+        roots.append(("publish.root", os.path.realpath(settings.root)))
+        if _within(spool[1], roots[-1][1]):
+            yield spool, roots[-1]
+    for place in (spool, *stores):
+        yield from ((place, root) for root in roots if _within(root[1], place[1]) or _kept_by(root[1], place[1]))
+    yield from ((one, other) for one in roots for other in roots if _kept_by(other[1], one[1]))
+    yield from ((spool, store) for store in stores if _within(spool[1], store[1]) or _within(store[1], spool[1]))
+    yield from ((one, other) for index, one in enumerate(stores) for other in stores[:index] if one[1] == other[1])
+
+
+def _within(path: str, directory: str) -> bool:
+    return Path(path).is_relative_to(directory)
+
+
+def _kept_by(root: str, path: str) -> bool:
+    return any(_within(path, os.path.realpath(os.path.join(root, name))) for name in KEPT)
 
 
 def _text(path: Path) -> str:
@@ -171,6 +251,8 @@ def _document(text: str, filename: str) -> Document:
         raise ConfigurationError(filename, (Fault(line, "", f"no YAML: {error.problem}"),)) from error
     except yaml.YAMLError as error:
         raise ConfigurationError(filename, (Fault(0, "", f"no YAML: {error}"),)) from error
+    except RecursionError as error:
+        raise ConfigurationError(filename, (Fault(0, "", "nested too deep"),)) from error
     if node is None:
         return Document({}, {}, ())
     reader = _YamlReader(filename)
@@ -197,8 +279,10 @@ class _YamlReader:
             return self.members(node, position)
         try:
             return self.constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigurationError(self.filename, (Fault(line, "", f"no YAML: {error}"),)) from error
+        except Exception as error:
+            # for a value that is not what its tag says, pyyaml raises whatever its own code stumbles over
+            kind, shown = node.tag.rpartition(":")[2], printable(repr(node.value))
+            raise ConfigurationError(self.filename, (Fault(line, "", f"no YAML: {shown} is no {kind}"),)) from error
 
     def members(self, node: yaml.MappingNode, position: Position) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -250,11 +334,9 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         spool=path(content["spool"]) if "spool" in content else state / "spool",
         registries=tuple(_registry(entry) for entry in content["registries"]),
         stores=tuple(_store(entry, base) for entry in content["stores"]),
-        prefix=Path(environ["NEUROCOMMAND_PREFIX"]).absolute()
-        if environ.get("NEUROCOMMAND_PREFIX")
-        else path(install["prefix"]),
+        prefix=checked_root(Path(environ.get("NEUROCOMMAND_PREFIX") or path(install["prefix"]))),
         install_format=install["format"],
-        root=path(root) if root else None,
+        root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
     )
@@ -265,7 +347,12 @@ def _path(text: str, base: Path) -> Path:
 
     text = text.replace("{data}", str(platformdirs.user_data_path("neurocommand")))
     text = text.replace("{state}", str(platformdirs.user_state_path("neurocommand")))
-    return base / Path(text).expanduser()
+    try:
+        return base / Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"{printable(text)}: that home directory is not known", "set HOME, or write the path without ~"
+        ) from error
 
 
 def is_address(manifest: str) -> bool:

@@ -10,6 +10,8 @@ APPLICATION = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.]{0,63}", re.ASCII)
 BUILD_DATE = re.compile(r"[0-9]{8}|latest", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# bytes; what a file system or a length field can hold ends here
+SIZE_LIMIT = 1 << 63
 
 REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*", re.ASCII)
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", re.ASCII)
@@ -120,8 +122,8 @@ class Artifact:
     def __post_init__(self) -> None:
         if not SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256 {self.sha256!r}: use 64 lower-case hexadecimal digits")
-        if self.size < 0:
-            raise ValueError(f"size {self.size}: use a number of bytes")
+        if not 0 <= self.size < SIZE_LIMIT:
+            raise ValueError(f"size {self.size}: use a number of bytes below 2**63")
         if self.source_digest is not None and not SHA256.fullmatch(self.source_digest):
             raise ValueError(f"source_digest {self.source_digest!r}: use 64 lower-case hexadecimal digits")
 

@@ -17,6 +17,7 @@ from typing import Any
 from neurocommand.errors import printable
 from neurocommand.jsontext import Document, Position
 
+_RULES = {"maxLength": "too long", "minLength": "must not be empty", "minItems": "must not be empty"}
 _TYPES = {"object": "an object", "array": "a list", "string": "a text", "boolean": "true or false"}
 
 
@@ -110,15 +111,15 @@ def _unknown_keys(error: Any) -> list[str]:
     return [key for key in error.instance if key not in known and not any(re.search(p, key) for p in patterns)]
 
 
-def _unknown_value(value: Any, known: list[str]) -> str:
+def _unknown_value(value: Any, known: list[Any]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(str(value), known, n=1)
+    near = get_close_matches(str(value), [str(one) for one in known], n=1)
     return f"unknown: {printable(str(value))!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _broken_rule(error: Any) -> str:
-    rule = error.schema.get("x-fault") or {"maxLength": "too long", "minLength": "must not be empty"}[error.validator]
+    rule = error.schema.get("x-fault") or _RULES.get(error.validator, f"breaks the rule {error.validator!r}")
     return f"{printable(repr(error.instance))}: {rule}"
 
 
@@ -134,4 +135,4 @@ def _texts(value: Any, position: Position) -> Iterator[tuple[Position, str]]:
 
 
 def _odd(text: str) -> bool:
-    return not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") for c in text)
+    return not text.isprintable() and any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
+import datetime
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from neurocommand import config, schema
 from neurocommand.config import ConfigurationError, DirectorySettings, HttpSettings, S3Settings
+from neurocommand.errors import UsageError
+from neurocommand.layout import Root
 
 
 def write(path: Path, text: str) -> Path:
@@ -116,7 +125,14 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("manifest: a\nmanifest: b", 2, "duplicate key"),
         ("state: 2026-99-99", 1, "must be a text|no YAML"),
         ("state: !!python/object/apply:os.system [id]", 1, "no YAML|must be"),
-        ("state: !!int x", 1, "no YAML"),
+        ("state: !!int x", 1, "no YAML: 'x' is no int"),
+        ("lock: x\nstate: !!int ''", 2, "no YAML: '' is no int"),
+        ("state: !!bool maybe", 1, "no YAML: 'maybe' is no bool"),
+        ("state: !!timestamp x", 1, "no YAML: 'x' is no timestamp"),
+        ("state: " + "[" * 5000, 0, "nested too deep"),
+        ('state: "\\ud800"', 1, "a control character"),
+        ("registries:\n  - name: a\n    url: x\n    templates: []", 4, "must not be empty"),
+        ("stores:\n  - {name: a, kind: http, url: 'https://x', absent: [500]}", 2, "unknown: '500'"),
         ("stores:\n  - {name: a, kind: tape}", 2, "unknown: 'tape'"),
         ("stores:\n  - {name: a, kind: directory}", 2, "path is missing"),
         ("stores:\n  - {name: a, kind: s3, bucket: X}", 2, "a bucket's name"),
@@ -142,8 +158,6 @@ def test_faults_of_a_file(tmp_path: Path, text: str, line: int, message: str) ->
     with pytest.raises(ConfigurationError) as caught:
         config.load(path, {})
     assert caught.value.exit_code == 2
-    import re
-
     assert [fault for fault in caught.value.faults if fault.line == line and re.search(message, fault.message)] or (
         re.search(message, caught.value.message)
     ), caught.value.message
@@ -166,3 +180,128 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.load(environ={}).root = Path("/")  # type: ignore[misc]
+
+
+# --- structure that nobody expects ------------------------------------------------------------------------------------
+
+ALL_KEYS: dict[str, Any] = {
+    "manifest": "apps.json",
+    "lock": "apps.lock.json",
+    "state": "state",
+    "spool": "spool",
+    "registries": [{"name": "r", "url": "x:5000/n", "insecure": True, "templates": ["{application}:{version}"]}],
+    "stores": [
+        {"name": "d", "kind": "directory", "path": "store", "writable": True, "create": False},
+        {"name": "s", "kind": "s3", "bucket": "bucket", "endpoint": "http://x", "region": "r", "prefix": "p/"},
+        {"name": "h", "kind": "http", "url": "https://x/y", "absent": [403, 404]},
+    ],
+    "install": {"prefix": "prefix", "format": "sif"},
+    "publish": {"root": "root", "format": "tree", "mount_points": ["/data"]},
+}
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.dates(datetime.date(1000, 1, 1)),
+    st.binary(max_size=4),
+    st.text(max_size=8),
+    st.sampled_from(
+        ["", "~nobody/x", "{data}:x", "root", "root/containers", ".", "/", {}, [], {"name": 1}, [[]], [{}]]
+    ),
+)
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return every container of a structure with each of its keys."""
+    if not isinstance(value, dict | list):
+        return []
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 1000), ODD), min_size=1, max_size=3))
+def test_whatever_stands_where_it_does_not_belong_is_a_fault_or_a_setting(
+    tmp_path: Path, changes: list[tuple[int, Any]]
+) -> None:
+    content = copy.deepcopy(ALL_KEYS)
+    for number, value in changes:
+        found = places(content)
+        container, key = found[number % len(found)]
+        container[key] = copy.deepcopy(value)
+    path = tmp_path / "n.yaml"
+    path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8", errors="surrogatepass")
+    with contextlib.suppress(ConfigurationError, UsageError):
+        config.load(path, {})
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_root_keeps_is_what_the_layout_says() -> None:
+    root = Root(Path("/r"))
+    assert {root.path / name for name in config.KEPT} == {root.state, root.containers, root.modules, root.categories}
+
+
+STORE = "stores: [{name: a, kind: directory, path: %s}, {name: b, kind: directory, path: other, writable: false}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [
+        (STORE % "s" + "\nspool: s", "spool", "store a"),
+        (STORE % "s" + "\nspool: s/x", "spool", "store a"),
+        (STORE % "x/s" + "\nspool: x", "spool", "store a"),
+        (STORE % "s" + "\nspool: link", "spool", "store b"),
+        (STORE % "other", "store b", "store a"),
+        (STORE % "p", "store a", "install.prefix"),
+        (STORE % "r/containers/x", "store a", "publish.root"),
+        (STORE % "p/.neurocommand/spool", "store a", "install.prefix"),
+        ("spool: p", "spool", "install.prefix"),
+        ("spool: r", "spool", "publish.root"),
+        ("spool: r/spool", "spool", "publish.root"),
+        ("spool: p/modules", "spool", "install.prefix"),
+        ("spool: .", "spool", "publish.root"),
+        ("publish: {root: p/containers}", "publish.root", "install.prefix"),
+    ],
+)
+def test_places_that_stand_in_each_others_way_are_refused(tmp_path: Path, text: str, first: str, second: str) -> None:
+    (tmp_path / "link").symlink_to("other")
+    more = "" if "publish:" in text else "\npublish: {root: r}"
+    path = write(tmp_path / "n.yaml", f"state: state\ninstall: {{prefix: p}}\n{text}{more}\n")
+    with pytest.raises(ConfigurationError, match=rf"n\.yaml: {first}: .* stands in the way of {second} \(") as caught:
+        config.load(path, {})
+    assert caught.value.exit_code == 2
+
+
+def test_places_beside_each_other_are_allowed(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "n.yaml",
+        "state: state\ninstall: {prefix: p}\npublish: {root: r}\n"
+        "stores: [{name: a, kind: directory, path: p/store}, {name: b, kind: directory, path: state/store}]",
+    )
+    assert config.load(path, {}).spool == tmp_path / "state/spool"
+
+
+@pytest.mark.parametrize("text", ["state: ~nosuchuser/x", "publish: {root: ~nosuchuser}"])
+def test_a_home_directory_that_is_not_known_is_no_bug(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="home directory is not known") as caught:
+        config.load(write(tmp_path / "n.yaml", text), {})
+    assert "HOME" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", ["", ".", "/a:b", "/a\x1b[31m", "/a\nb", "/a\udcff"])
+def test_what_can_be_no_root_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.checked_root(Path(path))
+    assert caught.value.hint
+    assert caught.value.message.isprintable()
+    if path:
+        with pytest.raises(UsageError):
+            config.load(environ={"NEUROCOMMAND_PREFIX": path})
+
+
+def test_a_root_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.checked_root(Path("a b")) == tmp_path / "a b"

@@ -89,7 +89,14 @@ def test_trailing_zeros_do_not_count_and_the_build_date_decides() -> None:
 
 @pytest.mark.parametrize(
     ("sha256", "size", "source"),
-    [("x", 1, None), (SHA.upper(), 1, None), (SHA + "0", 1, None), (SHA, -1, None), (SHA, 1, "sha256:" + SHA)],
+    [
+        ("x", 1, None),
+        (SHA.upper(), 1, None),
+        (SHA + "0", 1, None),
+        (SHA, -1, None),
+        (SHA, 1 << 63, None),
+        (SHA, 1, "sha256:" + SHA),
+    ],
 )
 def test_what_is_no_artifact(sha256: str, size: int, source: str | None) -> None:
     with pytest.raises(ValueError, match="use "):

@@ -12,7 +12,7 @@ import urllib3
 
 from neurocommand import web
 from neurocommand.errors import StoreError, TransientStoreError, UsageError
-from neurocommand.model import SHA256, Artifact, StoredObject
+from neurocommand.model import SHA256, SIZE_LIMIT, Artifact, StoredObject
 from neurocommand.stores.interface import Advance, check_key
 from neurocommand.stores.transfer import GuardedReader, receive
 
@@ -36,6 +36,7 @@ class HttpStore:
 
     writable = False
     listable = False
+    lists_digests = False
 
     def __init__(self, name: str, url: str, absent: tuple[int, ...] = (404, 410), timeout: float = 60.0) -> None:
         parts = urlsplit(url)
@@ -99,7 +100,8 @@ class HttpStore:
         if headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
             raise StoreError(f"store {self.name}: sends {key} encoded, so its size is not known")
         length = headers.get("Content-Length", "")
-        if not length.isdecimal():
+        # longer than any size it is not even converted, since Python refuses thousands of digits with a ValueError
+        if not length.isdecimal() or len(length) > len(str(SIZE_LIMIT)) or int(length) >= SIZE_LIMIT:
             raise StoreError(f"store {self.name}: does not state the size of {key}")
         sha256 = next((headers[field].lower() for field in _STATED if field in headers), "")
         return StoredObject(key, int(length), sha256 if SHA256.fullmatch(sha256) else None)

@@ -92,7 +92,20 @@ def test_a_busy_server_may_be_asked_again(status: int, web_server: Serve) -> Non
 
 
 @pytest.mark.parametrize(
-    "length", [None, "", "-1", "5 5", "five", "\N{ARABIC-INDIC DIGIT FIVE}", "\N{SUPERSCRIPT TWO}", "0x5"]
+    "length",
+    [
+        None,
+        "",
+        "-1",
+        "5 5",
+        "five",
+        "\N{ARABIC-INDIC DIGIT FIVE}",
+        "\N{SUPERSCRIPT TWO}",
+        "0x5",
+        str(1 << 63),
+        "9" * 20,
+        "9" * 5000,
+    ],
 )
 def test_a_size_that_is_not_stated_cannot_tell(length: str | None, web_server: Serve) -> None:
     # http.server writes latin-1 only.
