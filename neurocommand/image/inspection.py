@@ -24,6 +24,9 @@ LIBRARY = re.compile(r".*\.so(\.[0-9]+)*", re.ASCII)
 README_SIZE = 256 << 10
 ENVIRONMENT_SIZE = 1 << 20
 MOST_ROUNDS = 500
+# Lmod leaves = bare for zsh, which takes `=ls`, also behind a colon, for the path of the command ls, and ends the whole
+# module where there is no such command (zshexpn(1), "`=' expansion").
+EXPANDED_BY_ZSH = re.compile(r"(^|:)=.")
 
 PREFIX = "DEPLOY_ENV_"
 # Written by the runtime into every image; they hold conditions, and nothing of the image's own.
@@ -175,6 +178,8 @@ def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator
         elif not _is_one_line(value):
             # Lmod's own output leaves a line break bare: what follows it would run in the user's shell.
             skipped[full_name] = "its value has a line break or control character, which no module can set safely"
+        elif EXPANDED_BY_ZSH.search(value):
+            skipped[full_name] = "its value begins with =, or has := in it, which zsh replaces by the path of a command"
         else:
             yield name, value
 

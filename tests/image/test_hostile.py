@@ -17,7 +17,7 @@ from neurocommand.render import modulefile, plain
 from neurocommand.render.wrapper import wrapper
 from tests import images
 from tests.image.test_inspection import HOSTILE_COMMANDS, HOSTILE_ENVIRONMENT, hostile
-from tests.render.test_modulefile import loaded, program
+from tests.render.test_modulefile import LMOD, loaded, program
 from tests.users import User
 
 RELEASE = Release("t", "1.0", "20260102")
@@ -90,8 +90,19 @@ def test_the_module_gives_the_exact_values(root: Path, tmp_path: Path) -> None:
     assert given["QUOTES"] == environment()["DEPLOY_ENV_QUOTES"]
     image = f"{root}/containers/{RELEASE.id}/{RELEASE.id}.simg"
     assert given["BASE"] == f"{image}/opt/t:{image}"
-    assert not {"BREAK", "LD_PRELOAD"} & set(given)
+    assert not {"BREAK", "LD_PRELOAD", "ZSH"} & set(given)
     assert given["PATH"] == f"{root}/containers/{RELEASE.id}/bin:/usr/bin:/bin"
+
+
+def test_zsh_gets_the_same_values(root: Path, tmp_path: Path) -> None:
+    given = loaded(root / "modules", tmp_path, "t")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MODULEPATH": str(root / "modules")}
+    argv = [program("zsh"), "-f", "-c", f". {LMOD}/init/zsh && module load t && exec env -0"]
+    done = subprocess.run(argv, capture_output=True, check=False, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().split("\0")
+    assert {f"{name}={given[name]}" for name in ("QUOTES", "BASE", "PATH")} <= set(lines)
+    assert not any(line.startswith("ZSH=") for line in lines)
 
 
 def test_its_good_command_runs(root: Path, ordinary_user: User) -> None:

@@ -159,6 +159,8 @@ def test_variables(tmp_path: Path) -> None:
         "_1": "é",
         "PATHS": "x",
         "FSLDIR": "BASEPATH/o",
+        "EQUALS": "a=b:c=d: =ls:x=",
+        "END": "x:=",
     }
     bad = {
         "1A": "x",
@@ -170,6 +172,8 @@ def test_variables(tmp_path: Path) -> None:
         "ESC": "\x1b[1m",
         "SUR": "\ud800",
         "é": "x",
+        "ZSH": "=ls",
+        "ZSH_LIST": "/a:=ls",
     }
     environment = {f"DEPLOY_ENV_{name}": value for name, value in {**good, **bad}.items()}
     found = inspected(Rootfs().directory("opt"), tmp_path, **environment, FOO="other", XDEPLOY_ENV_Z="z")
@@ -177,6 +181,7 @@ def test_variables(tmp_path: Path) -> None:
     assert list(found.environment) == sorted(found.environment)
     assert set(reasons(found)) == {f"DEPLOY_ENV_{name}" for name in bad}
     assert "line break" in reasons(found)["DEPLOY_ENV_NL"]
+    assert "zsh" in reasons(found)["DEPLOY_ENV_ZSH"]
 
 
 def test_every_pattern_of_variables_is_a_name_or_a_start() -> None:
@@ -301,6 +306,7 @@ HOSTILE_ENVIRONMENT = {
     "DEPLOY_ENV_QUOTES": "'\"\"' a=b=c \\ $(id) `id` ]] ]===] %s",
     "DEPLOY_ENV_BREAK": "a\nid",
     "DEPLOY_ENV_LD_PRELOAD": "/evil.so",
+    "DEPLOY_ENV_ZSH": "=nowhere",
     "DEPLOY_ENV_BASE": "BASEPATH/opt/t:BASEPATH",
 }
 HOSTILE_COMMANDS = ("closed", "commands.txt", "good", "inner", "other", "setuid", "tool")
