@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import itertools
-import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import assert_never
 
 from neurocommand import download
 from neurocommand.config import RegistrySettings
 from neurocommand.deploy import Deployer
-from neurocommand.errors import ImageError, NeurocommandError, RegistryError, StoreError
+from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, RegistryError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
 from neurocommand.image import sif
 from neurocommand.layout import image_names, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
-from neurocommand.model import Artifact, ImageReference, Release
+from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
 from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
+
+if sys.version_info >= (3, 11):
+    from typing import assert_never
+else:
+    from typing_extensions import assert_never
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Workshop:
             registry, reference, digest = self._image(release)
         except ValueError as error:
             raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
-        partial = self.spool.sif(release).with_suffix(".partial")
+        partial = self.spool.partial(release)
         partial.unlink(missing_ok=True)
         sif.convert(
             f"docker://{reference.registry}/{reference.repository}@sha256:{digest}",
@@ -170,7 +174,7 @@ class Workshop:
             report=lambda line: self.listener(Noted(release.id, line)),
         )
         sha256, size = digest_of(partial)
-        os.replace(partial, self.spool.sif(release))
+        self.spool.keep(release)
         self.lock.record(release, Artifact(sha256, size, digest))
         self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
         return f"{reference} sha256:{digest} -> {self.spool.sif(release)}"
@@ -206,6 +210,12 @@ class Workshop:
         )
         self.stored.add(release)
         sif.locate(path)
+        expected = action.expected
+        if expected is not None and (fetched.sha256, fetched.size) != (expected.sha256, expected.size):
+            raise ImmutableError(
+                f"{release}: store {action.store} has sha256 {fetched.sha256}, but {expected.sha256} is deployed",
+                "find out which one is right; nothing was locked",
+            )
         self.lock.record(release, Artifact(fetched.sha256, fetched.size))
         return f"sha256 {fetched.sha256} from store {action.store}"
 
@@ -247,17 +257,13 @@ class Workshop:
         deployer = self._root()
         path = self._acquire(action.release, self.stores)
         artifact = self._locked(action.release)
-        deployed = read_record(deployer.root.release(action.release))
-        if not isinstance(deployed, str) and (deployed.sha256, deployed.format) == (artifact.sha256, deployer.format):
-            # what was adopted a moment ago turned out to be what is deployed
-            return self._rewrap(action.release)
         record = deployer.deploy(self.declarations[action.release], artifact, path)
         return f"{len(record.commands)} commands"
 
     def _rewrap(self, release: Release) -> str:
         deployer = self._root()
         deployed = read_record(deployer.root.release(release))
-        if isinstance(deployed, str):
-            raise NeurocommandError(f"{release}: {deployed}", "run it again")
+        if not isinstance(deployed, DeployRecord):
+            raise NeurocommandError(f"{release}: {deployed.reason}", "run it again")
         record = deployer.rewrap(self.declarations[release], deployed)
         return f"{len(record.commands)} commands"

@@ -6,7 +6,6 @@ when its pending record takes its final name (docs/design.md §4). Killed anywhe
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import time
@@ -16,15 +15,16 @@ from pathlib import Path
 from neurocommand import record
 from neurocommand.errors import DeployError, ImmutableError, RefusedError
 from neurocommand.events import Finished, Listener, Noted, Started
-from neurocommand.files import digest_of, free_space, remove_tree, write_atomically
+from neurocommand.files import digest_of, free_space, remove_leftovers, remove_tree, write_atomically
 from neurocommand.image import inspection, sif, tree
-from neurocommand.layout import ReleaseDirectory, Root
+from neurocommand.layout import ReleaseDirectory, Root, owner_of_modulefile
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release
 from neurocommand.render import modulefile, plain, templates, wrapper
 
 # an unpacked tree is seldom more than this many times its compressed SIF
 _UNPACKED = 4
+_OLD = ".old"
 
 
 class Deployer:
@@ -37,18 +37,30 @@ class Deployer:
         self.listener = listener
 
     def prepare(self) -> None:
-        """Make the root's own directories, and remove what a killed run left in staging.
+        """Make the root's own directories, and finish or remove what a killed run left in staging.
 
         Raises:
-            DeployError: the root cannot be written.
+            DeployError: the root cannot be written, or a symbolic link stands where we write.
         """
         try:
-            remove_tree(self.root.staging)
+            for directory in (self.root.state, self.root.spool):
+                _refuse_link(directory)
             for directory in (self.root.staging, self.root.containers, self.root.modules):
+                _refuse_link(directory)
                 directory.mkdir(parents=True, exist_ok=True)
+            self._give_back()
+            remove_tree(self.root.staging)
+            self.root.staging.mkdir()
             _link(self.root.modules_link, os.path.relpath(self.root.modules, self.root.containers))
         except OSError as error:
             raise _cannot_write(self.root.path, error) from error
+
+    def _give_back(self) -> None:
+        """Put a deployment back that a killed run had moved aside, but not replaced yet."""
+        for entry in self.root.staging.iterdir():
+            final = self.root.containers / entry.name.removesuffix(_OLD)
+            if entry.name.endswith(_OLD) and not os.path.lexists(final):
+                os.rename(entry, final)
 
     def deploy(self, declaration: Declaration, artifact: Artifact, path: Path) -> DeployRecord:
         """Deploy a release from a local SIF, in place of a deployment of other bytes or a half-written one.
@@ -71,7 +83,8 @@ class Deployer:
         release = declaration.release
         self.listener(Started(release.id, "deploy"))
         self._refuse_foreign(release)
-        self._refuse_without_space(release, artifact)
+        self._refuse_foreign_modulefile(release)
+        self._refuse_without_space(release, artifact, path)
         if (seen := digest_of(path)) != (artifact.sha256, artifact.size):
             raise ImmutableError(f"{release}: {path} has sha256 {seen[0]}, the locked one is {artifact.sha256}")
         try:
@@ -97,6 +110,8 @@ class Deployer:
         started = time.monotonic()
         directory = self.root.release(declaration.release)
         artifact = Artifact(deployed.sha256, deployed.size)
+        self._refuse_foreign(declaration.release)
+        self._refuse_foreign_modulefile(declaration.release)
         try:
             found = self._inspect(directory, deployed.format, None)
             new = _record(declaration, artifact, found, deployed.format)
@@ -133,14 +148,28 @@ class Deployer:
     def _refuse_foreign(self, release: Release) -> None:
         directory = self.root.release(release)
         ours = (directory.record, directory.pending_record)
-        if os.path.lexists(directory.path) and not any(os.path.lexists(path) for path in ours):
+        if not os.path.lexists(directory.path):
+            return
+        if directory.path.is_symlink() or not any(os.path.lexists(path) for path in ours):
             raise DeployError(f"{directory.path}: not deployed by neurocommand", "move it away")
 
-    def _refuse_without_space(self, release: Release, artifact: Artifact) -> None:
-        need = artifact.size * (_UNPACKED if self.format == "tree" else 1)
+    def _refuse_foreign_modulefile(self, release: Release) -> None:
+        """See that a modulefile in the place of ours is ours, and that no link leads its directory elsewhere."""
+        target = self.root.modulefile(release)
+        for directory in (self.root.categories, target.parent):
+            _refuse_link(directory)
+        if os.path.lexists(target) and not _owner(target):
+            raise DeployError(f"{target}: not made by neurocommand", "move it away")
+
+    def _refuse_without_space(self, release: Release, artifact: Artifact, path: Path) -> None:
+        linked = self.format == "sif" and path.stat().st_dev == self.root.staging.stat().st_dev
+        need = 0 if linked else artifact.size * (_UNPACKED if self.format == "tree" else 1)
         free = free_space(self.root.path)
         if free < need:
-            raise RefusedError(f"{release}: {self.root.path} has {free} bytes free, deploying needs about {need}")
+            raise RefusedError(
+                f"{release}: {self.root.path} has {free} bytes free, deploying needs about {need}",
+                "free some space, or choose another place",
+            )
 
     def _stage(
         self, staged: ReleaseDirectory, declaration: Declaration, artifact: Artifact, path: Path
@@ -183,6 +212,7 @@ class Deployer:
 
     def _write_wrappers(self, directory: Path, release: Release, found: Inspection, image_format: Format) -> None:
         """Write every wrapper in place of its predecessor, and remove those of commands that are gone."""
+        _refuse_link(directory)
         directory.mkdir(exist_ok=True)
         for command in found.commands:
             write_atomically(directory / command, wrapper.wrapper(release, command, image_format), 0o755, durable=False)
@@ -193,7 +223,7 @@ class Deployer:
     def _exchange(self, staged: ReleaseDirectory) -> None:
         """Give the staged release its place; what stood there moves out of sight first."""
         final = self.root.release(staged.release)
-        old = self.root.staging / f"{staged.release.id}.old"
+        old = self.root.staging / f"{staged.release.id}{_OLD}"
         if os.path.lexists(final.path):
             os.rename(final.path, old)
         os.rename(staged.path, final.path)
@@ -204,6 +234,8 @@ class Deployer:
         target.parent.mkdir(parents=True, exist_ok=True)
         for category in new.categories:
             link = self.root.category_link(new.release, category)
+            for directory in (link.parent.parent, link.parent):
+                _refuse_link(directory)
             link.parent.mkdir(parents=True, exist_ok=True)
             _link(link, os.path.relpath(target, link.parent))
         write_atomically(target, modulefile.lua(new.release, found, new.categories, new.format))
@@ -214,17 +246,17 @@ class Deployer:
         The modulefile of a version belongs to one build date of it; that of another release is left alone.
         """
         target = self.root.modulefile(release)
-        with contextlib.suppress(FileNotFoundError):
-            if release.id not in target.read_text(encoding="utf-8", errors="replace"):
-                return
+        if os.path.lexists(target) and _owner(target) != release.id:
+            return
         kept = {self.root.category_link(release, category) for category in keep or ()}
         for directory in self.root.categories.iterdir() if self.root.categories.is_dir() else ():
             link = self.root.category_link(release, directory.name)
-            if link not in kept and link.is_symlink():
+            if link not in kept and link.is_symlink() and os.path.realpath(link) == os.path.realpath(target):
                 link.unlink()
                 _remove_empty(link.parent, self.root.categories)
-        if keep is None:
+        if keep is None and not target.parent.is_symlink() and target.parent.is_dir():
             target.unlink(missing_ok=True)
+            remove_leftovers(target.parent, target.name.__eq__)
             _remove_empty(target.parent, self.root.modules)
 
 
@@ -246,10 +278,24 @@ def _write_texts(directory: Path, found: Inspection) -> None:
     write_atomically(directory / "README.md", found.readme, durable=False)
 
 
+def _refuse_link(directory: Path) -> None:
+    if directory.is_symlink():
+        raise DeployError(f"{directory}: a symbolic link, and nothing is written through it", "move it away")
+
+
+def _owner(modulefile: Path) -> str:
+    """Return the id of the release that a modulefile was made for; nothing when it is not ours."""
+    if modulefile.is_symlink() or not modulefile.is_file():
+        return ""
+    return owner_of_modulefile(modulefile.read_text(encoding="utf-8", errors="replace"))
+
+
 def _link(link: Path, target: str) -> None:
     """Make a symbolic link, in place of one that points elsewhere, without a moment when it is missing."""
     if link.is_symlink() and os.readlink(link) == target:
         return
+    if os.path.lexists(link) and not link.is_symlink():
+        raise DeployError(f"{link}: not made by neurocommand, but a link belongs there", "move it away")
     temporary = link.with_name(f".{link.name}.partial")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)

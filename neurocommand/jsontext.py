@@ -99,15 +99,15 @@ class _Reader:
                 raise _SyntaxError(self.at, "expected a key in double quotes")
             line = self.line_here()
             key = self.string()
+            member = (*position, key)
             if key in result:
-                first = self.lines[(*position, key)]
-                self.faults.append(Fault(line, key, f"duplicate key (first on line {first})"))
+                self.faults.append(Fault(line, key, f"duplicate key (first on line {self.lines[member]})"))
             else:
-                self.lines[(*position, key)] = line
+                self.lines[member] = line
             if self.skip() != ":":
                 raise _SyntaxError(self.at, "expected ':' after the key")
             self.at += 1
-            result[key] = self.value((*position, key))
+            result[key] = self.value(member)
             if self.separator("}"):
                 return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,16 @@ def image_names(release: Release, templates: Sequence[str]) -> Iterator[tuple[st
         yield repository, tag
 
 
+def owner_of_modulefile(text: str) -> str:
+    r"""Return the id of the release that a modulefile of ours was made for, as its second line says; else nothing.
+
+    >>> owner_of_modulefile("-- -*- lua -*-\\n-- fsl_6.0.4_20210105: made by neurocommand; …")
+    'fsl_6.0.4_20210105'
+    """
+    match = re.match(r"[^\n]*\n-- (\S+): made by neurocommand", text)
+    return match[1] if match else ""
+
+
 def category_directory(category: str) -> str:
     """Return the directory of a category; both spellings of apps.json give the same.
 
@@ -75,6 +86,11 @@ class Root:
     def staging(self) -> Path:
         """Where releases are put together, on the file system of their final place."""
         return self.state / "staging"
+
+    @property
+    def spool(self) -> Path:
+        """The spool of installs into this root."""
+        return self.state / "spool"
 
     @property
     def containers(self) -> Path:

@@ -6,8 +6,11 @@ Format: ``{"version": 1, "releases": {"<release id>": {"sha256": â€¦, "size": â€
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,7 +106,8 @@ def load(path: Path) -> Lock:
     Raises:
         FaultsError: the file has a fault.
     """
-    if not path.exists():
+    # a link that leads nowhere is a disk that is not mounted, not an empty lock
+    if not os.path.lexists(path):
         return Lock()
     return parse(jsontext.read_bytes(path, str(path)), str(path))
 
@@ -112,20 +116,33 @@ class LockFile:
     """The lock on disk: what is recorded is durable before the call returns."""
 
     def __init__(self, path: Path) -> None:
+        self.lock = load(path)
         # behind a link, the file itself is replaced, not the link
         self.path = path.resolve()
-        self.lock = load(self.path)
 
     def record(self, release: Release, artifact: Artifact) -> None:
-        """Lock a release.
+        """Lock a release, beside what others have locked in the file meanwhile.
 
         Raises:
             ImmutableError: the release is locked with other bytes; the file is unchanged.
+            FaultsError: the file has a fault.
             OSError: the file cannot be written.
         """
-        changed = self.lock.including(release, artifact)
-        if changed is self.lock:
-            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, render(changed))
-        self.lock = changed
+        with _exclusive(self.path.parent):
+            now = load(self.path)
+            self.lock = now.including(release, artifact)
+            if self.lock is not now:
+                write_atomically(self.path, render(self.lock))
+
+
+@contextlib.contextmanager
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Keep other runs from writing in a directory; one on a file system without locks is written all the same."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -25,6 +25,7 @@ class StoreView:
         objects: what it holds, by release.
         unknown: why it could not tell, by release.
         fault: why it could not be asked at all; empty when it was.
+        digests: whether an object without a sha256 really has none; a mere listing may leave them out.
     """
 
     name: str
@@ -32,6 +33,7 @@ class StoreView:
     objects: Mapping[Release, StoredObject] = field(default_factory=dict)
     unknown: Mapping[Release, str] = field(default_factory=dict)
     fault: str = ""
+    digests: bool = True
 
     def ask(self, release: Release) -> StoredObject | Unknown | None:
         """Return what is known about a release's object; None means certainly absent."""
@@ -62,7 +64,14 @@ class Foreign:
     """Something stands in the release's place that is not ours."""
 
 
-Deployment = Deployed | HalfDeployed | Foreign
+@dataclass(frozen=True)
+class Unreadable:
+    """Something stands in the release's place, but what it is cannot be told, and why."""
+
+    reason: str
+
+
+Deployment = Deployed | HalfDeployed | Foreign | Unreadable
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,12 @@ class RootView:
 
     Args:
         deployments: what was found, by release.
-        format: what releases are deployed as.
+        format: what releases are to be deployed as; None leaves each as it is.
         wrapper_revision: identity of today's templates.
     """
 
     deployments: Mapping[Release, Deployment]
-    format: str
+    format: str | None
     wrapper_revision: str
 
 

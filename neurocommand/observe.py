@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from neurocommand import jsontext, record
 from neurocommand.errors import FaultsError, StoreError
-from neurocommand.layout import ReleaseDirectory, Root, object_key, release_of_key
-from neurocommand.model import DeployRecord, Format, Release, StoredObject
-from neurocommand.observation import Deployed, Deployment, Foreign, HalfDeployed, RootView, StoreView
+from neurocommand.layout import ReleaseDirectory, Root, object_key, owner_of_modulefile, release_of_key
+from neurocommand.model import DeployRecord, Release, StoredObject
+from neurocommand.observation import Deployed, Deployment, Foreign, HalfDeployed, RootView, StoreView, Unreadable
+from neurocommand.record import UnknownRecordError
 from neurocommand.stores.interface import Store
 
 ASKED_AT_ONCE = 16
@@ -38,7 +40,7 @@ def _view(store: Store, releases: Sequence[Release]) -> StoreView:
         found = {release: seen for seen in store.list() if (release := release_of_key(seen.key)) is not None}
     except StoreError as error:
         return StoreView(store.name, store.writable, fault=error.message)
-    return StoreView(store.name, store.writable, found)
+    return StoreView(store.name, store.writable, found, digests=store.lists_digests)
 
 
 def _asked(store: Store, releases: Sequence[Release]) -> StoreView:
@@ -65,12 +67,12 @@ def _stat(store: Store, release: Release) -> StoredObject | StoreError | None:
         return error
 
 
-def root(place: Root, image_format: Format, wrapper_revision: str) -> RootView:
+def root(place: Root, image_format: str | None, wrapper_revision: str) -> RootView:
     """Look at what stands under a root.
 
     Args:
         place: the root; one that does not exist yet is empty.
-        image_format: what releases are to be deployed as.
+        image_format: what releases are to be deployed as; None leaves each as it is.
         wrapper_revision: identity of today's templates.
     """
     deployments = {release: _deployment(place, release) for release in _releases(place.containers)}
@@ -91,36 +93,70 @@ def _releases(directory: Path) -> Iterable[Release]:
 
 def _deployment(place: Root, release: Release) -> Deployment:
     directory = place.release(release)
+    if os.path.islink(directory.path):
+        return Foreign()
     if not os.path.lexists(directory.record):
         pending = os.path.lexists(directory.pending_record)
         return HalfDeployed("left half-written by a run that was killed") if pending else Foreign()
-    found = read_record(directory)
-    if isinstance(found, str):
-        return HalfDeployed(found)
-    return Deployed(found, _complete(place, found))
-
-
-def read_record(directory: ReleaseDirectory) -> DeployRecord | str:
-    """Read a deployed release's record and see that it is true; a text says why it is not."""
     try:
-        found = record.parse(jsontext.read_bytes(directory.record, directory.record.name), directory.record.name)
+        found = read_record(directory)
+        return Deployed(found, _complete(place, found)) if isinstance(found, DeployRecord) else found
+    except OSError as error:
+        return Unreadable(f"{error.filename}: {error.strerror}")
+
+
+def read_record(directory: ReleaseDirectory) -> DeployRecord | HalfDeployed | Unreadable:
+    """Read a deployed release's record, and see that it is true.
+
+    Returns:
+        The record; or what is known to be wrong; or why nothing can be known.
+    """
+    name = directory.record.name
+    try:
+        found = record.parse(jsontext.decode(directory.record.read_bytes(), name), name)
+        return _fault(directory, found) or found
+    except OSError as error:
+        return Unreadable(f"{error.filename}: {error.strerror}")
+    except UnknownRecordError as error:
+        return Unreadable(error.message)
     except FaultsError as error:
-        return f"its record cannot be read: {error.faults[0].message}"
+        return HalfDeployed(f"its record cannot be read: {error.faults[0].message}")
+
+
+def _fault(directory: ReleaseDirectory, found: DeployRecord) -> HalfDeployed | None:
+    """Hold a record against what stands beside it."""
     if found.release != directory.release:
-        return f"its record is that of {found.release}"
-    if not (directory.image.is_dir() if found.format == "tree" else directory.image.is_file()):
-        return "its image is missing"
-    if found.format == "sif" and directory.image.stat().st_size != found.size:
-        return f"its SIF has {directory.image.stat().st_size} bytes instead of {found.size}"
-    return found
+        return HalfDeployed(f"its record is that of {found.release}")
+    try:
+        image = directory.image.lstat()
+    except FileNotFoundError:
+        return HalfDeployed("its image is missing")
+    fault = ""
+    if not (stat.S_ISDIR if found.format == "tree" else stat.S_ISREG)(image.st_mode):
+        fault = f"its image is no {found.format}"
+    elif found.format == "sif" and image.st_size != found.size:
+        fault = f"its SIF has {image.st_size} bytes instead of {found.size}"
+    elif found.format == "tree" and not any(directory.image.iterdir()):
+        fault = "its tree is empty"
+    elif directory.wrappers.is_symlink():
+        fault = "its wrappers are behind a symbolic link"
+    return HalfDeployed(fault) if fault else None
 
 
 def _complete(place: Root, found: DeployRecord) -> bool:
-    modulefile = place.modulefile(found.release)
+    """Tell whether wrappers, modulefile and links are there; where that cannot be told, OSError is raised."""
     try:
-        mine = found.release.id in modulefile.read_text(encoding="utf-8", errors="replace")
-        wrappers = set(os.listdir(place.release(found.release).wrappers))
-    except OSError:
+        text = place.modulefile(found.release).read_text(encoding="utf-8", errors="replace")
+        with os.scandir(place.release(found.release).wrappers) as entries:
+            wrappers = {entry.name: _usable(entry) for entry in entries}
+        links = [place.category_link(found.release, category).stat() for category in found.categories]
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    links = (place.category_link(found.release, category) for category in found.categories)
-    return mine and wrappers == set(found.commands) and all(link.exists() for link in links)
+    mine = owner_of_modulefile(text) == found.release.id
+    return mine and wrappers == dict.fromkeys(found.commands, True) and len(links) == len(found.categories)
+
+
+def _usable(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a wrapper is an executable file with something in it; anything else has to be written again."""
+    status = entry.stat(follow_symlinks=False)
+    return stat.S_ISREG(status.st_mode) and bool(status.st_size) and bool(status.st_mode & 0o100)

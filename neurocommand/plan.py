@@ -18,6 +18,7 @@ from neurocommand.observation import (
     RootView,
     StoreView,
     Unknown,
+    Unreadable,
 )
 
 
@@ -31,10 +32,11 @@ class Convert:
 
 @dataclass(frozen=True)
 class Adopt:
-    """Read all bytes of an object that a store holds into the spool, and lock them."""
+    """Read all bytes of an object that a store holds into the spool, and lock them if they are the expected ones."""
 
     release: Release
     store: str
+    expected: Artifact | None
     reason: str
 
 
@@ -83,7 +85,7 @@ class Retire:
 
 Action = Convert | Adopt | Upload | Copy | Deploy | Rewrap | Retire
 
-Kind = Literal["lost", "unknown", "unlisted", "foreign", "conflict", "changed"]
+Kind = Literal["lost", "unknown", "unlisted", "foreign", "conflict", "changed", "waiting"]
 
 _IMMUTABLE: tuple[Kind, ...] = ("conflict", "changed")
 
@@ -109,16 +111,25 @@ class Plan:
     actions: tuple[Action, ...]
     problems: tuple[Problem, ...]
 
-    def only(self, *kinds: type) -> Plan:
-        """Return the plan reduced to some kinds of action, without those that need one that is left out."""
+    def only(self, *kinds: type) -> tuple[Plan, tuple[Action, ...]]:
+        """Reduce the plan to some kinds of action.
+
+        Returns:
+            The plan without actions that need one that is left out; and for each release of which something had to
+            be dropped for that, the action that comes first.
+        """
         kept: list[Action] = []
-        blocked: set[Release] = set()
+        needed: dict[Release, Action] = {}
+        waiting: dict[Release, Action] = {}
         for action in self.actions:
             if isinstance(action, kinds):
-                kept += [action] if action.release not in blocked else []
+                if action.release in needed:
+                    waiting[action.release] = needed[action.release]
+                else:
+                    kept.append(action)
             elif isinstance(action, Convert | Adopt | Upload):
-                blocked.add(action.release)
-        return Plan(tuple(kept), self.problems)
+                needed.setdefault(action.release, action)
+        return Plan(tuple(kept), self.problems), tuple(waiting.values())
 
 
 def make(manifest: Manifest, lock: Lock, observation: Observation, *, whole: bool = True) -> Plan:
@@ -184,6 +195,8 @@ class _Decision:
             self.problem("unknown", f"not locked, and it may exist in {self.told()}, which cannot tell")
             return False
         deployed = self.deployed()
+        if isinstance(deployed, Unreadable):
+            return False  # the root's own problem; what is deployed there may be this release
         if isinstance(deployed, Deployed):
             self.problem("lost", f"deployed with sha256 {deployed.record.sha256}, but neither locked nor in any store")
             return False
@@ -205,22 +218,27 @@ class _Decision:
             sizes = ", ".join(f"{name} ({self.held[name].size} bytes)" for name in (source, *differing))
             self.problem("conflict", f"not locked, and stores hold different bytes: {sizes}")
             return False
-        self.actions.append(Adopt(self.release, source, f"not locked, but store {source} holds it"))
-        self.fill(tuple(self.held))
+        deployed = self.deployed()
+        expected = Artifact(deployed.record.sha256, deployed.record.size) if isinstance(deployed, Deployed) else None
+        if expected is not None and not adopted.agrees(expected):
+            self.problem("conflict", f"not locked, and store {source} holds other bytes than those that are deployed")
+            return False
+        self.actions.append(Adopt(self.release, source, expected, f"not locked, but store {source} holds it"))
+        good = tuple(self.held)
+        self.fill(self.kept(good), good)
+        self.artifact = expected
         return True
 
     def known(self) -> bool:
         """Bring a locked release to every writable store; tell whether its bytes can be had."""
         assert self.artifact is not None  # noqa: S101
         good = tuple(name for name, found in self.held.items() if found.agrees(self.artifact))
-        if good:
-            self.fill(good)
-            return True
         spooled = self.observation.spool.get(self.release)
         if spooled == self.artifact.size:
-            for view in self.writable():
-                if view.name not in self.unknown:
-                    self.actions.append(Upload(self.release, view.name, self.lack(view.name)))
+            self.fill(self.trusted(good))
+            return True
+        if good:
+            self.fill(self.kept(good), good)
             return True
         if spooled is not None:
             self.problem("changed", f"the spool's SIF has {spooled} bytes, the locked one {self.artifact.size}")
@@ -231,16 +249,34 @@ class _Decision:
             self.problem("lost", f"locked, but good in no store{damaged}; a known release is never built again")
         return False
 
-    def fill(self, good: tuple[str, ...]) -> None:
+    def trusted(self, good: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the stores whose object need not be sent again: it states the digest, or was not asked for it."""
+        listed = {view.name for view in self.observation.stores if not view.digests}
+        return tuple(name for name in good if self.held[name].sha256 or name in listed)
+
+    def kept(self, good: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the stores that need nothing; an object that states no digest is enough where it is all there is."""
+        verified = any(self.held[name].sha256 for name in good)
+        lacking = any(view.name not in good and view.name not in self.unknown for view in self.writable())
+        return self.trusted(good) if verified or lacking else good
+
+    def fill(self, kept: tuple[str, ...], sources: tuple[str, ...] = ()) -> None:
+        """Bring the bytes to every other writable store: from sources, and without one from the spool."""
         for view in self.writable():
-            if view.name not in good and view.name not in self.unknown:
-                self.actions.append(Copy(self.release, good, view.name, self.lack(view.name)))
+            if view.name in kept or view.name in self.unknown:
+                continue
+            if sources:
+                self.actions.append(Copy(self.release, sources, view.name, self.lack(view.name)))
+            else:
+                self.actions.append(Upload(self.release, view.name, self.lack(view.name)))
 
     def lack(self, store: str) -> str:
         """Say what is wrong with a store's object."""
         found = self.held.get(store)
-        if found is None or self.artifact is None:
+        if found is None:
             return "absent"
+        if self.artifact is None or found.agrees(self.artifact):
+            return "states no digest"
         if found.size != self.artifact.size:
             return f"{found.size} bytes instead of the locked {self.artifact.size}"
         return f"sha256 {found.sha256} instead of the locked {self.artifact.sha256}"
@@ -259,6 +295,8 @@ class _Decision:
                 self.problem(
                     "foreign", "its place under the root is taken by something that neurocommand did not deploy"
                 )
+            case Unreadable(why):
+                self.problem("unknown", f"what is deployed cannot be told: {why}")
             case _ if reason and available:
                 self.actions.append(Deploy(self.release, reason))
             case Deployed(record, complete) if not reason:
@@ -277,11 +315,9 @@ class _Decision:
             case HalfDeployed(reason):
                 return reason
             case Deployed(record, _):
-                if self.artifact is None:
-                    return "deployed, but not locked yet"
-                if record.sha256 != self.artifact.sha256:
+                if self.artifact is not None and record.sha256 != self.artifact.sha256:
                     return "deployed from other bytes than the locked ones"
-                if record.format != root.format:
+                if root.format is not None and record.format != root.format:
                     return f"deployed as {record.format} instead of {root.format}"
         return ""
 
@@ -317,7 +353,7 @@ def _leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Ite
     withdrawn: list[Action] = []
     unlisted: list[Problem] = []
     for release in sorted(set(root.deployments) - wanted):
-        if isinstance(root.deployments[release], Foreign):
+        if isinstance(root.deployments[release], Foreign | Unreadable):
             continue
         if release in retired:
             withdrawn.append(Retire(release, retired[release].reason))

@@ -7,11 +7,14 @@ import re
 from typing import Any
 
 from neurocommand import jsontext
-from neurocommand.errors import Fault, FaultsError
+from neurocommand.errors import Fault, FaultsError, NeurocommandError
 from neurocommand.model import Artifact, DeployRecord, Release
 
 _NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.+@ -]{0,199}", re.ASCII)
+VERSION = 1
+
 _TYPES: dict[str, type] = {
+    "record": int,
     "release": str,
     "sha256": str,
     "size": int,
@@ -22,9 +25,14 @@ _TYPES: dict[str, type] = {
 }
 
 
+class UnknownRecordError(NeurocommandError):
+    """A record that another version of the program wrote; nothing is known of what it says."""
+
+
 def render(record: DeployRecord) -> str:
     """Return a record as JSON text."""
     value = {
+        "record": VERSION,
         "release": record.release.id,
         "sha256": record.sha256,
         "size": record.size,
@@ -40,9 +48,13 @@ def parse(text: str, filename: str) -> DeployRecord:
     """Read a record.
 
     Raises:
+        UnknownRecordError: another version of the program wrote it.
         FaultsError: the text is no record.
     """
     document = jsontext.read(text, filename)
+    version = document.value.get("record") if isinstance(document.value, dict) else None
+    if isinstance(version, int) and version != VERSION:
+        raise UnknownRecordError(f"its record has version {version}; this program knows {VERSION}", "use a newer one")
     try:
         return _record(document.value)
     except ValueError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from neurocommand.files import digest_of, remove_tree
+from neurocommand.files import digest_of, make_durable, remove_tree
 from neurocommand.layout import object_key, release_of_key
 from neurocommand.model import Artifact, Release
 
@@ -23,19 +24,34 @@ class Spool:
     @property
     def scratch(self) -> Path:
         """Where tools put their temporary files; its content means nothing to the next run."""
-        return self.path / "scratch"
+        return self.path / ".neurocommand-scratch"
+
+    def partial(self, release: Release) -> Path:
+        """Return the place of a SIF that is being made; ``keep`` gives it its name."""
+        return self.path / f".{object_key(release)}.partial"
 
     def prepare(self) -> None:
-        """Make the spool, and remove what a killed run left unfinished.
+        """Make the spool, and remove what a killed run left unfinished; what is not ours is left alone.
 
         Raises:
             OSError: the directory cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         for entry in self.path.iterdir():
-            if release_of_key(entry.name) is None:
+            if entry.name.startswith(".") and release_of_key(entry.name[1:].removesuffix(".partial")) is not None:
                 remove_tree(entry)
-        self.scratch.mkdir()
+        self.clear_scratch()
+
+    def keep(self, release: Release) -> None:
+        """Give a SIF that was made its name, durable first: it may be locked by a digest from now on.
+
+        Raises:
+            OSError: the directory cannot be written.
+        """
+        partial = self.partial(release)
+        make_durable(partial)
+        os.replace(partial, self.sif(release))
+        make_durable(self.path)
 
     def clear_scratch(self) -> None:
         """Drop what tools left in scratch; between the releases of one run it saves them work."""

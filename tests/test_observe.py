@@ -24,6 +24,7 @@ class Partly:
 
     writable = False
     listable = False
+    lists_digests = False
 
     def __init__(self, name: str, holds: set[Release], silent: set[Release]) -> None:
         self.name = name
@@ -92,13 +93,14 @@ def root(tmp_path: Path) -> Root:
     """Give a root with one deployed release, as deploy leaves it."""
     place = Root(tmp_path)
     directory = place.release(TOOL)
-    directory.image.mkdir(parents=True)
+    (directory.image / "usr").mkdir(parents=True)
     directory.wrappers.mkdir()
     (directory.wrappers / "cmd").write_text("#!/bin/sh\n")
+    (directory.wrappers / "cmd").chmod(0o755)
     found = DeployRecord(TOOL, "a" * 64, 5, "tree", ("cmd",), ("body",), "rev")
     directory.record.write_text(record.render(found))
     place.modulefile(TOOL).parent.mkdir(parents=True)
-    place.modulefile(TOOL).write_text(f"-- {TOOL}")
+    place.modulefile(TOOL).write_text(f"--\n-- {TOOL}: made by neurocommand")
     link = place.category_link(TOOL, "body")
     link.parent.mkdir(parents=True)
     link.symlink_to(place.modulefile(TOOL))
@@ -142,7 +144,7 @@ def test_a_release_with_something_missing_beside_its_image_is_incomplete(root: R
             (directory.wrappers / "cmd").unlink()
             directory.wrappers.rmdir()
         case "foreign modulefile":
-            root.modulefile(TOOL).write_text("-- tool_0_20250101")
+            root.modulefile(TOOL).write_text(f"--\n-- tool_0_20250101: made by neurocommand\n-- not {TOOL}")
         case _:
             (directory.wrappers / "old").write_text("x")
     found = look(root)
@@ -158,6 +160,8 @@ def test_half_deployed_foreign_and_broken_are_told_apart(root: Root) -> None:
     directory.record.write_text(json.dumps({**json.loads(text), "release": RELEASES[1].id}))
     assert look(root) == HalfDeployed("its record is that of tool_1_20260101")
     directory.record.write_text(text)
+    (directory.image / "usr").rmdir()
+    assert look(root) == HalfDeployed("its tree is empty")
     directory.image.rmdir()
     assert look(root) == HalfDeployed("its image is missing")
     directory.image.write_text("123")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from neurocommand import observe, registry
+from neurocommand import config, observe, registry
 from neurocommand import plan as planning
 from neurocommand.apply import Workshop
 from neurocommand.commands import pipeline
@@ -52,44 +52,59 @@ def command(
     \b
     Examples:
       neurocommand install niimath
-      neurocommand install fsl/6.0.7.16 --prefix /opt/neuro
+      neurocommand install fsl/6.0.7.22 --prefix /opt/neuro
     """
     if not releases:
         raise UsageError("name at least one release", "see: neurocommand list")
     wanted = session.manifest.only(releases)
-    root = Root((prefix or session.settings.prefix).absolute())
-    image_format: Format = form or session.settings.install_format
-    own = LockFile(root.lock)
-    lock = Lock({**own.lock.artifacts, **session.lock.lock.artifacts})
+    root = Root(config.checked_root(prefix) if prefix is not None else session.settings.prefix)
     if require_lock:
-        _refuse_unlocked(wanted, lock)
+        _refuse_unlocked(wanted, session.lock.lock)
     if dry_run:
-        return pipeline.show(_plan(wanted, lock, root, image_format, rewrap=rewrap), as_json=as_json)
-    with session.closing_stores() as stores, RunLock(root.run_lock):
-        spool = Spool(root.state / "spool")
-        spool.prepare()
-        deployer = Deployer(root, image_format, session.settings.mount_points, session.console)
+        return pipeline.show(_plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap), as_json=as_json)
+    with session.closing_stores(), RunLock(root.run_lock):
+        deployer = Deployer(
+            root, form or session.settings.install_format, session.settings.mount_points, session.console
+        )
         deployer.prepare()
-        workshop = Workshop(
-            declarations={declaration.release: declaration for declaration in wanted.declarations},
-            lock=session.lock,
-            spool=spool,
-            stores={store.name: store for store in stores},
-            registries=session.settings.registries,
-            resolve=registry.resolve,
-            deployer=deployer,
-            listener=session.console,
-            own_lock=own,
-        )
-        code = pipeline.apply_and_show(
-            session, _plan(wanted, lock, root, image_format, rewrap=rewrap), workshop, as_json=as_json
-        )
+        plan = _plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap)
+        workshop = _workshop(session, wanted, deployer)
+        code = pipeline.apply_and_show(session, plan, workshop, as_json=as_json)
     if code == 0 and not as_json:
         click.echo(f"module use {shlex.quote(str(root.modules))}")
     return code
 
 
-def _plan(wanted: Manifest, lock: Lock, root: Root, image_format: Format, *, rewrap: bool) -> Plan:
+def _lock(session: Session, root: Root, wanted: Manifest) -> Lock:
+    """Return what is known of the wanted releases: by the project's lock, and by the prefix's own.
+
+    Raises:
+        ImmutableError: the two know different bytes.
+    """
+    merged, own = session.lock.lock, LockFile(root.lock).lock
+    for declaration in wanted.declarations:
+        artifact = own.get(declaration.release)
+        merged = merged.including(declaration.release, artifact) if artifact is not None else merged
+    return merged
+
+
+def _workshop(session: Session, wanted: Manifest, deployer: Deployer) -> Workshop:
+    spool = Spool(deployer.root.spool)
+    spool.prepare()
+    return Workshop(
+        declarations={declaration.release: declaration for declaration in wanted.declarations},
+        lock=session.lock,
+        spool=spool,
+        stores={store.name: store for store in session.stores},
+        registries=session.settings.registries,
+        resolve=registry.resolve,
+        deployer=deployer,
+        listener=session.console,
+        own_lock=LockFile(deployer.root.lock),
+    )
+
+
+def _plan(wanted: Manifest, lock: Lock, root: Root, image_format: Format | None, *, rewrap: bool) -> Plan:
     revision = "renewed" if rewrap else templates.REVISION
     return planning.for_prefix(wanted, lock, observe.root(root, image_format, revision))
 
@@ -98,5 +113,6 @@ def _refuse_unlocked(wanted: Manifest, lock: Lock) -> None:
     unlocked = [d.release.id for d in wanted.declarations if lock.get(d.release) is None]
     if unlocked:
         raise PolicyError(
-            f"the lock does not know {', '.join(unlocked)}", "without --require-lock, its mirrors are compared instead"
+            f"the lock does not know {', '.join(unlocked)}",
+            "without --require-lock, the stores that hold it are compared instead",
         )

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from neurocommand import observe, registry
+from neurocommand import config, observe, registry
 from neurocommand import plan as planning
 from neurocommand.apply import Outcome, Workshop
 from neurocommand.commands import report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
-from neurocommand.errors import RefusedError, UsageError
-from neurocommand.layout import Root
+from neurocommand.errors import RefusedError, StoreError, UsageError
+from neurocommand.layout import Root, object_key
 from neurocommand.manifest import Manifest
-from neurocommand.model import Release
+from neurocommand.model import Artifact, Release
 from neurocommand.observation import Observation
-from neurocommand.plan import Plan, Problem, Retire
+from neurocommand.plan import Action, Plan, Problem, Retire
 from neurocommand.render import templates
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
+from neurocommand.stores.interface import Store
 
-# more retirements than this in one run, and more than this share of what is deployed, need --force
+# more retirements than this in one run, and more than this share of what is deployed (or than half), need --force
 RETIRE_FLOOR = 3
 RETIRE_SHARE = 0.1
 
@@ -52,28 +53,32 @@ def run(
 ) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
     wanted = session.manifest.only(releases)
-    place = _place(session, stage, root)
+    seen = _place(session, root)
+    place = seen if stage.deploys else None
     with session.closing_stores(), contextlib.ExitStack() as stack:
-        spool = Spool(session.settings.spool)
+        spool, deployer = Spool(session.settings.spool), None
         if not dry_run:
             stack.enter_context(RunLock(session.settings.state / "lock"))
             if place is not None:
                 stack.enter_context(RunLock(place.run_lock))
+                deployer = _deployer(session, place)
             spool.prepare()
         started = time.monotonic()
-        observation = observe_all(session, wanted, place, spool)
+        # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
+        observation = observe_all(session, wanted, seen, spool)
         whole = planning.make(wanted, session.lock.lock, observation, whole=not releases)
-        plan = whole.only(*stage.actions)
+        plan, waiting = whole.only(*stage.actions)
         session.console.say(_planned(wanted, plan, time.monotonic() - started))
-        plan = Plan(plan.actions, (*plan.problems, *_unreachable(whole, plan, releases)))
+        if releases:
+            plan = Plan(plan.actions, (*plan.problems, *(_waiting(action) for action in waiting)))
         _refuse_mass_retirement(plan, observation, force=force)
         if dry_run:
             return show(plan, as_json=as_json)
-        stored = _stored(session, observation, spool)
+        stored = _stored(session, spool)
         spool.discard(stored - {action.release for action in whole.actions})
         if not plan.actions:
             return show(plan, as_json=as_json)
-        return apply_and_show(session, plan, _workshop(session, wanted, place, spool, stored), as_json=as_json)
+        return apply_and_show(session, plan, _workshop(session, wanted, deployer, spool, stored), as_json=as_json)
 
 
 def _planned(wanted: Manifest, plan: Plan, seconds: float) -> str:
@@ -81,10 +86,13 @@ def _planned(wanted: Manifest, plan: Plan, seconds: float) -> str:
     return f"plan: {releases}, {report.count(len(plan.actions), 'action')} in {seconds:.1f} s"
 
 
-def _place(session: Session, stage: Stage, root: Path | None) -> Root | None:
-    path = (root.absolute() if root else None) or session.settings.root
-    if path is None or not stage.deploys:
+def _place(session: Session, root: Path | None) -> Root | None:
+    """Return the shared root; one whose parent is missing is a disk that is not mounted, not a new root."""
+    path = config.checked_root(root) if root is not None else session.settings.root
+    if path is None:
         return None
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: its parent directory does not exist", "make it, or mount its disk")
     return Root(path)
 
 
@@ -102,37 +110,40 @@ def observe_all(session: Session, wanted: Manifest, place: Root | None, spool: S
     return Observation(observe.stores(session.stores, releases), spool.sizes(), view)
 
 
-def _unreachable(whole: Plan, plan: Plan, releases: Sequence[str]) -> Iterator[Problem]:
-    """Name the releases that were asked for, but need another stage first."""
-    if not releases:
-        return
-    needed = {action.release: action for action in reversed(whole.actions)}
-    reached = {action.release for action in plan.actions}
-    for release, action in needed.items():
-        if release not in reached and isinstance(action, planning.Convert | planning.Adopt | planning.Upload):
-            verb = report.action_name(action)
-            yield Problem("unknown", release.id, f"needs {verb} first ({action.reason}): neurocommand sync {release}")
+def _waiting(action: Action) -> Problem:
+    """Name a release that was asked for, but needs another stage first."""
+    release, verb = action.release, report.action_name(action)
+    return Problem("waiting", release.id, f"needs {verb} first ({action.reason}): neurocommand sync {release}")
 
 
 def _refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool) -> None:
     retired = sum(isinstance(action, Retire) for action in plan.actions)
     deployed = len(observation.root.deployments) if observation.root else 0
-    if retired > max(RETIRE_FLOOR, RETIRE_SHARE * deployed) and not force:
+    many = retired > max(RETIRE_FLOOR, RETIRE_SHARE * deployed) or 1 < retired > deployed / 2
+    if many and not force:
         raise RefusedError(
             f"the plan withdraws {retired} of {deployed} deployed releases",
             "see them with: neurocommand plan; then say --force if that is meant",
         )
 
 
-def _stored(session: Session, observation: Observation, spool: Spool) -> set[Release]:
-    """Return the releases in the spool that a store has too; a killed run leaves such."""
+def _stored(session: Session, spool: Spool) -> set[Release]:
+    """Return the releases in the spool that a store has too, by digest; a killed run leaves such."""
     lock = session.lock.lock
     return {
         release
         for release in spool.sizes()
         if (artifact := lock.get(release)) is not None
-        and any(release in view.objects and view.objects[release].agrees(artifact) for view in observation.stores)
+        and any(_has(store, release, artifact) for store in session.stores)
     }
+
+
+def _has(store: Store, release: Release, artifact: Artifact) -> bool:
+    try:
+        found = store.stat(object_key(release))
+    except StoreError:
+        return False
+    return found is not None and (found.sha256, found.size) == (artifact.sha256, artifact.size)
 
 
 def show(plan: Plan, *, as_json: bool) -> int:
@@ -144,18 +155,22 @@ def show(plan: Plan, *, as_json: bool) -> int:
     return report.exit_code((), plan.problems)
 
 
-def _workshop(session: Session, wanted: Manifest, place: Root | None, spool: Spool, stored: set[Release]) -> Workshop:
-    settings = session.settings
-    deployer = None
-    if place is not None:
-        deployer = Deployer(place, settings.publish_format, settings.mount_points, session.console)
-        deployer.prepare()
+def _deployer(session: Session, place: Root) -> Deployer:
+    """Return the deployer of a root; what a killed run left there is finished or removed before anybody looks."""
+    deployer = Deployer(place, session.settings.publish_format, session.settings.mount_points, session.console)
+    deployer.prepare()
+    return deployer
+
+
+def _workshop(
+    session: Session, wanted: Manifest, deployer: Deployer | None, spool: Spool, stored: set[Release]
+) -> Workshop:
     return Workshop(
         declarations={declaration.release: declaration for declaration in wanted.declarations},
         lock=session.lock,
         spool=spool,
         stores={store.name: store for store in session.stores},
-        registries=settings.registries,
+        registries=session.settings.registries,
         resolve=registry.resolve,
         deployer=deployer,
         listener=session.console,

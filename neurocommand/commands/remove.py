@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from neurocommand import observe
+from neurocommand import config, observe
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, complete_release, takes_dry_run, takes_json
 from neurocommand.deploy import Deployer
@@ -32,28 +32,35 @@ def command(session: Session, releases: tuple[str, ...], prefix: Path | None, dr
     \b
     Examples:
       neurocommand remove niimath
-      neurocommand remove fsl/6.0.7.16 --prefix /opt/neuro --dry-run
+      neurocommand remove fsl/6.0.7.22 --prefix /opt/neuro --dry-run
     """
-    root = Root((prefix or session.settings.prefix).absolute())
-    installed = _installed(root, session)
-    chosen = [_choose(argument, installed, root) for argument in releases]
-    if not dry_run:
-        with RunLock(root.run_lock):
-            deployer = Deployer(root, session.settings.install_format, (), session.console)
-            deployer.prepare()
-            for release in chosen:
-                deployer.remove(release)
+    root = Root(config.checked_root(prefix) if prefix is not None else session.settings.prefix)
+    if dry_run:
+        return _report(_chosen(releases, root), root, dry_run=True, as_json=as_json)
+    if not root.path.is_dir():
+        raise _not_installed(releases[0], [], root)
+    with RunLock(root.run_lock):
+        deployer = Deployer(root, session.settings.install_format, (), session.console)
+        deployer.prepare()
+        chosen = _chosen(releases, root)
+        for release in chosen:
+            deployer.remove(release)
+    return _report(chosen, root, dry_run=False, as_json=as_json)
+
+
+def _report(chosen: list[Release], root: Root, *, dry_run: bool, as_json: bool) -> int:
     if as_json:
         echo_json({"dry_run": dry_run, "removed": [release.id for release in chosen]})
-    else:
-        for release in chosen:
-            click.echo(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}")
+        return 0
+    for release in chosen:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}")
     return 0
 
 
-def _installed(root: Root, session: Session) -> list[Release]:
-    view = observe.root(root, session.settings.install_format, templates.REVISION)
-    return sorted(release for release, found in view.deployments.items() if not isinstance(found, Foreign))
+def _chosen(arguments: tuple[str, ...], root: Root) -> list[Release]:
+    view = observe.root(root, None, templates.REVISION)
+    installed = sorted(release for release, found in view.deployments.items() if not isinstance(found, Foreign))
+    return list(dict.fromkeys(_choose(argument, installed, root) for argument in arguments))
 
 
 def _choose(argument: str, installed: list[Release], root: Root) -> Release:
@@ -61,8 +68,13 @@ def _choose(argument: str, installed: list[Release], root: Root) -> Release:
     found = [r for r in installed if argument == r.id] or [
         r for r in installed if r.application == application and version in ("", r.version)
     ]
-    if len(found) == 1:
-        return found[0]
+    if len(found) > 1:
+        raise UsageError(f"{argument} is ambiguous", f"say which: {', '.join(r.id for r in found)}")
     if not found:
-        raise UsageError(f"{printable(argument)}: not installed under {root.path}", "see: neurocommand status")
-    raise UsageError(f"{argument} is ambiguous", f"say which: {', '.join(r.id for r in found)}")
+        raise _not_installed(argument, installed, root)
+    return found[0]
+
+
+def _not_installed(argument: str, installed: list[Release], root: Root) -> UsageError:
+    there = ", ".join(f"{release.application}/{release.version}" for release in installed) or "nothing"
+    return UsageError(f"{printable(argument)}: not installed under {root.path}", f"installed there: {there}")

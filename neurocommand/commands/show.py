@@ -30,7 +30,7 @@ def command(session: Session, release: str, as_json: bool) -> int:
     \b
     Examples:
       neurocommand show niimath
-      neurocommand show fsl/6.0.7.16 --json
+      neurocommand show fsl/6.0.7.22 --json
     """
     values = _values(session, session.manifest.choose(release))
     if as_json:

@@ -32,6 +32,6 @@ def command(
     \b
     Examples:
       neurocommand sync --dry-run
-      neurocommand sync fsl/6.0.7.16 --root /srv/neuro
+      neurocommand sync fsl/6.0.7.22 --root /srv/neuro
     """
     return pipeline.run(session, STAGE, releases, root=root, dry_run=dry_run, as_json=as_json, force=force)

@@ -37,6 +37,7 @@ class DirectoryStore:
     """
 
     listable = True
+    lists_digests = True
 
     def __init__(self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False) -> None:
         self.name = name

@@ -44,6 +44,7 @@ class Store(Protocol):
     name: str
     writable: bool
     listable: bool
+    lists_digests: bool  # whether list() states every digest that stat() states
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object whose key is one (``KEY``), sorted; foreign keys are passed over.

@@ -41,6 +41,7 @@ class S3Store:
     """
 
     listable = True
+    lists_digests = False
 
     def __init__(  # noqa: PLR0913
         self,

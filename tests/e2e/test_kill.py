@@ -138,8 +138,8 @@ def big_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.R
 
 
 STAGES: dict[str, Callable[[World], bool]] = {
-    "fetching layers": lambda world: (world.spool / "scratch/cache").exists(),
-    "making the SIF": lambda world: any(world.spool.glob("*.partial")),
+    "fetching layers": lambda world: (world.spool / ".neurocommand-scratch/cache").exists(),
+    "making the SIF": lambda world: any(world.spool.glob(".*.partial")),
     "uploading": lambda world: (
         any(path.name.startswith(".") and path.is_file() for path in world.store.glob(".*"))
         if world.store.is_dir()
@@ -167,5 +167,7 @@ def test_killed_in_a_long_stage(tmp_path: Path, big_registry: servers.Registry, 
     check_visible(world)
     names = set(listing(world.path))
     assert not [name for name in names if "partial" in name or "pending" in name or "staging/" in name]
-    assert not [name for name in names if name.startswith("state/spool/") and name != "state/spool/scratch"]
+    assert not [
+        name for name in names if name.startswith("state/spool/") and name != "state/spool/.neurocommand-scratch"
+    ]
     assert world.run("sync").out == "nothing to do\n"

@@ -44,7 +44,7 @@ def test_nothing_is_left_behind(synced: World) -> None:
     assert listing(synced.path / "state") == {
         "lock": sha256(synced.path / "state/lock"),
         "spool": "directory",
-        "spool/scratch": "directory",
+        "spool/.neurocommand-scratch": "directory",
     }
     assert [name for name in listing(synced.root / ".neurocommand") if name not in ("lock", "staging")] == []
 
@@ -137,7 +137,7 @@ def test_an_object_of_an_earlier_lock_is_adopted_not_rebuilt(synced: World) -> N
     before = sha256(synced.object(SMALL))
     (synced.path / "apps.lock.json").unlink()
     done = synced.outcomes("sync")
-    assert [o["action"] for o in done["outcomes"]] == ["adopt", "deploy"]
+    assert [o["action"] for o in done["outcomes"]] == ["adopt"]
     assert done["code"] == 0
     assert synced.lock["small_1.0_20260101"] == {
         "sha256": before,
@@ -263,7 +263,7 @@ def test_stopped_by_a_signal_it_says_so_and_the_next_run_finishes(world: World) 
         shutil.rmtree(world.spool, ignore_errors=True)
         process = subprocess.Popen(world.command("sync"), stderr=subprocess.PIPE, text=True, cwd=world.path)
         deadline = time.monotonic() + 60
-        while not (world.spool / "scratch").exists() and time.monotonic() < deadline:
+        while not (world.spool / ".neurocommand-scratch").exists() and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
@@ -356,3 +356,114 @@ def test_an_image_of_another_architecture_is_published_without_running_it(world:
         ("deploy", "done"),
     ]
     assert os.listdir(world.deployed(SMALL) / "bin") == ["armtool"]
+
+
+def test_the_spool_is_swept_of_our_own_files_only(world: World) -> None:
+    theirs = world.spool / "thesis/a.doc"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    (world.spool / "scratch").write_text("mine")
+    leftover = world.spool / ".small_1.0_20260101.simg.partial"
+    leftover.write_text("half")
+    assert world.run("sync").code == 0
+    assert theirs.read_text() == (world.spool / "scratch").read_text() == "mine"
+    assert not leftover.exists()
+
+
+def test_a_sif_is_dropped_only_when_a_store_has_its_digest(world: World) -> None:
+    assert world.run("convert").code == 0
+    size = (world.spool / "small_1.0_20260101.simg").stat().st_size
+    world.store.mkdir()
+    world.object(SMALL).write_bytes(bytes(size))
+    done = world.outcomes("upload")
+    assert [(o["action"], o["reason"], o["outcome"]) for o in done["outcomes"]] == [
+        ("upload", "states no digest", "done")
+    ]
+    assert sha256(world.object(SMALL)) == world.lock["small_1.0_20260101"]["sha256"]
+
+
+def test_a_deployed_release_is_never_built_again_whatever_the_verb(synced: World) -> None:
+    shutil.rmtree(synced.store)
+    (synced.path / "apps.lock.json").unlink()
+    for verb in ("convert", "sync"):
+        done = synced.outcomes(verb)
+        assert done["code"] == 1
+        assert done["actions"] == []
+        assert {problem["kind"] for problem in done["problems"]} == {"lost"}
+
+
+def test_other_bytes_than_the_deployed_ones_are_not_adopted(synced: World) -> None:
+    record = (synced.deployed(SMALL) / "record.json").read_bytes()
+    (synced.path / "apps.lock.json").unlink()
+    content = bytearray(synced.object(SMALL).read_bytes())
+    content[-1] ^= 1
+    synced.object(SMALL).write_bytes(content)
+    done = synced.outcomes("sync")
+    assert done["code"] == 4
+    assert not (synced.path / "apps.lock.json").exists()
+    assert (synced.deployed(SMALL) / "record.json").read_bytes() == record
+
+
+def test_what_others_lock_during_a_run_is_kept(world: World) -> None:
+    from neurocommand.lock import LockFile
+    from neurocommand.model import Artifact
+
+    first, second = LockFile(world.path / "apps.lock.json"), LockFile(world.path / "apps.lock.json")
+    first.record(Release("a", "1", "20260101"), Artifact("a" * 64, 1))
+    second.record(Release("b", "1", "20260101"), Artifact("b" * 64, 1))
+    assert set(world.lock) == {"a_1_20260101", "b_1_20260101"}
+
+
+@pytest.mark.parametrize(
+    "place", ["containers/small_1.0_20260101", "modules/small", "neurodesk-modules/body", "modules"]
+)
+def test_nothing_is_written_through_a_link_of_somebody_else(world: World, place: str) -> None:
+    victim = world.path / "victim"
+    (victim / "bin").mkdir(parents=True)
+    (victim / "bin/precious").write_text("theirs")
+    (victim / "1.0.lua").write_text("theirs")
+    link = world.root / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    before = listing(victim)
+    done = world.run("sync")
+    assert done.code == 1
+    assert str(link.name) in done.err
+    assert listing(victim) == before
+
+
+def test_a_modulefile_of_somebody_else_is_not_touched(world: World) -> None:
+    foreign = world.root / "modules/small/1.0.lua"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("-- by hand\n")
+    done = world.run("sync")
+    assert done.code == 1
+    assert "not made by neurocommand" in done.err
+    assert foreign.read_text() == "-- by hand\n"
+
+
+def test_a_record_of_a_newer_program_is_left_alone(synced: World) -> None:
+    path = synced.deployed(SMALL) / "record.json"
+    newer = json.dumps({**json.loads(path.read_text()), "record": 2, "more": 1})
+    path.write_text(newer)
+    done = synced.outcomes("sync")
+    assert (done["code"], done["actions"]) == (1, [])
+    assert [problem["kind"] for problem in done["problems"]] == ["unknown"]
+    assert path.read_text() == newer
+
+
+def test_a_deployment_that_was_only_moved_aside_comes_back(synced: World) -> None:
+    before = listing(synced.deployed(SMALL))
+    staging = synced.root / ".neurocommand/staging"
+    synced.deployed(SMALL).rename(staging / "small_1.0_20260101.old")
+    shutil.rmtree(synced.store)
+    done = synced.outcomes("sync")
+    assert [problem["kind"] for problem in done["problems"]] == ["lost"]
+    assert listing(synced.deployed(SMALL)) == before
+
+
+def test_a_root_whose_disk_is_not_mounted_is_not_made(world: World) -> None:
+    done = world.run("publish", "--root", str(world.path / "not/mounted/here"))
+    assert done.code == 2
+    assert "mount" in done.err
+    assert not (world.path / "not").exists()

@@ -25,6 +25,7 @@ class FailingStore:
     name = "failing"
     writable = True
     listable = False
+    lists_digests = False
 
     def __init__(self, error: NeurocommandError, failures: int = 100) -> None:
         self.error = error
