@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,7 +139,7 @@ def remove_tree(path: Path) -> None:
     pending, emptied = [os.fspath(path)], []
     while pending:
         directory = pending.pop()
-        os.chmod(directory, 0o700)
+        _make_writable(directory)
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -155,3 +156,10 @@ def free_space(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
+def _make_writable(directory: str) -> None:
+    """Give a directory its owner's permissions; another user's, shared by a group, may be ours to empty as it is."""
+    status = os.lstat(directory)
+    if status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700:
+        os.chmod(directory, stat.S_IMODE(status.st_mode) | 0o700)
+
+

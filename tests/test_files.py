@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import io
 import os
+import pwd
 import stat
 from pathlib import Path
 from typing import IO
@@ -176,6 +177,26 @@ print(tree.exists())
     (ordinary_user.home / "files.py").write_text(source.read_text())
     done = ordinary_user.run(["/usr/bin/python3", "-B", "-c", program])
     assert (done.returncode, done.stdout) == (0, b"False\n"), done.stderr
+
+
+def test_another_user_of_the_group_removes_what_is_shared(ordinary_user: User) -> None:
+    # A prefix of a group: the directories are someone else's, and writable. As above, without this environment.
+    if not ordinary_user.root:
+        pytest.skip("needs root, to be two users")
+    group = pwd.getpwnam(ordinary_user.name).pw_gid
+    tree = ordinary_user.home / "shared"
+    (tree / "below").mkdir(parents=True)
+    (tree / "below" / "file").write_text("x")
+    for path in (tree, tree / "below"):
+        os.chown(path, 0, group)
+        path.chmod(0o2775)
+    source = Path(__file__).parents[1] / "neurocommand" / "files.py"
+    (ordinary_user.home / "files.py").write_text(source.read_text())
+    program = (
+        f"import sys; sys.path.insert(0, '.'); import files, pathlib; files.remove_tree(pathlib.Path({str(tree)!r}))"
+    )
+    done = ordinary_user.run(["/usr/bin/python3", "-B", "-c", program])
+    assert (done.returncode, tree.exists()) == (0, False), done.stderr
 
 
 def test_single_files_and_links_are_removed_and_what_is_not_there_is_no_error(tmp_path: Path) -> None:
