@@ -8,11 +8,12 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 from types import TracebackType
 
-from neurocommand.errors import BusyError, NeurocommandError
+from neurocommand.errors import BusyError, NeurocommandError, printable
 
 
 class RunLock:
@@ -44,6 +45,7 @@ class RunLock:
             raise self._unusable(error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._share(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, self._holder().encode(), 0)
         except OSError as error:
@@ -63,6 +65,18 @@ class RunLock:
                 os.ftruncate(descriptor, 0)
             os.close(descriptor)
 
+    def _share(self, descriptor: int) -> None:
+        """Let those who may write to the directory take the lock too, whatever the umask of the one who made it."""
+        file, directory = os.fstat(descriptor), self.path.parent.stat()
+        if file.st_uid != os.geteuid() or not directory.st_mode & 0o020 or not stat.S_ISREG(file.st_mode):
+            return
+        # what the system refuses here, as a group that is not ours, leaves the lock to this user
+        with contextlib.suppress(OSError):
+            if file.st_gid != directory.st_gid:
+                os.fchown(descriptor, -1, directory.st_gid)
+            if file.st_mode & 0o060 != 0o060:
+                os.fchmod(descriptor, stat.S_IMODE(file.st_mode) | 0o060)
+
     def _holder(self) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime())
         fields = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "command": self.command}
@@ -71,8 +85,9 @@ class RunLock:
     def _busy(self, descriptor: int) -> BusyError:
         try:
             fields = json.loads(os.pread(descriptor, 4096, 0))
-            command = f" ({fields['command']})" if fields["command"] else ""
-            holder = f"process {fields['pid']} on {fields['host']}{command} since {fields['since']}"
+            # others can write this file: what it says is shown, but not obeyed by a terminal
+            pid, host, since, command = (printable(str(fields[name])) for name in ("pid", "host", "since", "command"))
+            holder = f"process {pid} on {host}{f' ({command})' if command else ''} since {since}"
         except (ValueError, KeyError, TypeError):
             # The holder has the lock but has not said yet who it is.
             holder = "another run"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,7 @@ import pytest
 
 from neurocommand.errors import BusyError, NeurocommandError
 from neurocommand.runlock import RunLock
+from tests.users import User
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,3 +142,40 @@ def test_a_lock_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) ->
 def test_a_disk_without_space_is_an_error_that_names_it() -> None:
     with pytest.raises(NeurocommandError, match="/dev/full: no run lock can be taken: "):
         RunLock(Path("/dev/full")).__enter__()
+
+
+def test_what_the_file_says_of_the_holder_is_not_obeyed_by_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with RunLock(path):
+        path.write_text(json.dumps({"pid": 1, "host": "\x1b[2J", "since": "\n", "command": ["\x07"]}))
+        with pytest.raises(BusyError, match="is held by process 1 on") as caught, RunLock(path):
+            pytest.fail("two runs hold the lock")
+        assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize(("directory", "shared"), [(0o2775, True), (0o755, False)])
+def test_it_is_shared_with_those_who_may_write_beside_it(tmp_path: Path, directory: int, shared: bool) -> None:
+    tmp_path.chmod(directory)
+    before = os.umask(0o022)
+    try:
+        with RunLock(tmp_path / "lock"):
+            mode = stat.S_IMODE((tmp_path / "lock").stat().st_mode)
+    finally:
+        os.umask(before)
+    assert mode == (0o664 if shared else 0o644)
+
+
+def test_another_user_of_the_group_takes_it(ordinary_user: User) -> None:
+    if not ordinary_user.root:
+        pytest.skip("needs root, to be two users")
+    place = Path(tempfile.mkdtemp(dir=ordinary_user.home))
+    try:
+        os.chown(place, 0, pwd.getpwnam(ordinary_user.name).pw_gid)
+        place.chmod(0o775)  # without setgid: the group is given, too
+        with RunLock(place / "lock"):
+            pass
+        program = f"with open({str(place / 'lock')!r}, 'r+') as lock: import fcntl; fcntl.flock(lock, fcntl.LOCK_EX)"
+        done = ordinary_user.run(["/usr/bin/python3", "-c", program])
+        assert done.returncode == 0, done.stderr
+    finally:
+        shutil.rmtree(place)
