@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +29,19 @@ class Fetched:
 
 
 def fetch(
-    key: str, path: Path, sources: Sequence[Store], artifact: Artifact | None, listener: Listener, release_id: str
+    key: str,
+    path: Path,
+    sources: Sequence[Store],
+    artifact: Artifact | None,
+    listener: Listener,
+    release_id: str,
+    *,
+    patience: float = 60.0,
 ) -> Fetched:
     """Download one object; a source that gives none or other bytes is dropped and named, and the next one is asked.
 
     An object that the lock does not know (``artifact`` is None) is held against its stated length, and against the
-    bytes of a second source where one holds it.
+    bytes of a second source where one holds it and sends it in good time.
 
     Args:
         key: the object's key in every source.
@@ -44,13 +50,14 @@ def fetch(
         artifact: the locked size and sha256, or None.
         listener: told about progress (stage ``download``) and dropped sources.
         release_id: the release, in events.
+        patience: seconds that the second source has in any case; it has three times as long as the first one took.
 
     Raises:
         ImmutableError: every source that answered holds other bytes than the locked ones; or, unlocked, two differ.
         DownloadError: no source gave the object, or ``path`` cannot be written; every reason is named.
         RefusedError: there is no space for it.
     """
-    download = _Download(key, path.with_name(f".{path.name}.partial"), listener, release_id)
+    download = _Download(key, path.with_name(f".{path.name}.partial"), listener, release_id, patience)
     began = time.monotonic()
     download.partial.unlink(missing_ok=True)
     try:
@@ -69,10 +76,68 @@ class _StoppedError(Exception):
     """The comparison with a second source is no longer needed."""
 
 
+class _Comparison:
+    """Reads an object from the first of some sources that gives it, in a thread, as long as a ``with`` block runs.
+
+    Nobody waits for that thread once the block ends: it looks up whenever bytes arrive, and a source that sends none
+    keeps it, and nothing else, until the source's own time limit.
+    """
+
+    def __init__(self, key: str, sources: Sequence[Store]) -> None:
+        self.key = key
+        self.sources = sources
+        self.dropped: list[tuple[Store, str]] = []
+        self._asked = ""
+        self._found: Fetched | None = None
+        self._fault: BaseException | None = None
+        self._ended, self._stopped = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._read, name=f"compare {key}", daemon=True)
+
+    def __enter__(self) -> _Comparison:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+
+    def wait(self, seconds: float) -> Fetched | str:
+        """Return what a source gave; or, when none did or not within so many seconds, a text that says so."""
+        if not self._ended.wait(seconds):
+            return f"it could not be compared in time, since {self._asked} is slow"
+        if self._fault is not None:
+            raise self._fault
+        return self._found or "no other source to compare it with"
+
+    def _read(self) -> None:
+        try:
+            self._found = self._first()
+        except BaseException as error:
+            self._fault = error
+        self._ended.set()
+
+    def _first(self) -> Fetched | None:
+        for source in self.sources:
+            self._asked = source.name
+            try:
+                return Fetched(*source.get(self.key, Path(os.devnull), self._look_up), source.name)
+            except StoreError as error:
+                if self._stopped.is_set():
+                    break
+                self.dropped.append((source, error.message))
+            except _StoppedError:
+                break
+        return None
+
+    def _look_up(self, done: int) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
+
+
 class _Download:
     """One download under way: where it is written, and what is known of the sources so far."""
 
-    def __init__(self, key: str, partial: Path, listener: Listener, release_id: str) -> None:
+    def __init__(self, key: str, partial: Path, listener: Listener, release_id: str, patience: float) -> None:
+        self.patience = patience
         self.key = key
         self.partial = partial
         self.listener = listener
@@ -117,10 +182,10 @@ class _Download:
             return Fetched(*got, source.name)
         raise self._failure()
 
-    def _note_unlocked(self, first: Fetched, second: Fetched | None) -> None:
+    def _note_unlocked(self, first: Fetched, second: str | Fetched) -> None:
         """Say how well an unlocked object is known; refuse it when two sources differ."""
-        if second is None:
-            compared = "no other source to compare it with"
+        if isinstance(second, str):
+            compared = second
         elif (first.sha256, first.size) == (second.sha256, second.size):
             compared = f"{second.source} holds the same bytes"
         else:
@@ -131,34 +196,20 @@ class _Download:
             )
         self.listener(Noted(self.release_id, f"unlocked: taken from {first.source}; {compared}"))
 
-    def _get_and_compare(self, source: Store, others: Sequence[Store]) -> tuple[tuple[str, int] | None, Fetched | None]:
-        """Get from a source, and at the same time read the first other one that gives its bytes."""
-        stop, dropped = threading.Event(), list[tuple[Store, str]]()
+    def _get_and_compare(self, source: Store, others: Sequence[Store]) -> tuple[tuple[str, int] | None, str | Fetched]:
+        """Get from a source, and at the same time read the first other one that gives its bytes.
 
-        def go_on(done: int) -> None:
-            if stop.is_set():
-                raise _StoppedError
-
-        def read_another() -> Fetched | None:
-            for other in others:
-                try:
-                    return Fetched(*other.get(self.key, Path(os.devnull), go_on), other.name)
-                except StoreError as error:
-                    dropped.append((other, error.message))
-                except _StoppedError:
-                    break
-            return None
-
-        with ThreadPoolExecutor(1) as pool:
-            reading = pool.submit(read_another)
-            try:
-                got = self._get(source)
-                if got is None:
-                    stop.set()
-                second = reading.result()
-            finally:
-                stop.set()
-        for other, reason in dropped:
+        Returns:
+            What the source gave; and what the other one gave, or why there is nothing to compare with.
+        """
+        began = time.monotonic()
+        with _Comparison(self.key, others) as comparison:
+            got = self._get(source)
+            if got is None:
+                return None, ""
+            took = time.monotonic() - began
+            second = comparison.wait(max(self.patience, 3 * took) - took)
+        for other, reason in comparison.dropped:
             self._drop(other, reason)
         return got, second
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -361,3 +366,82 @@ def test_comparing_stops_when_the_first_source_fails(good: Store, place: Path, e
     assert fetch(KEY, place, [bad, endless, good], None, ear, RELEASE).source == "good"
     assert endless.asked == 2
     assert set(ear.notes()) == {"bad", "endless", RELEASE}
+
+
+class Trickle:
+    """A server that sends a byte every now and then, and says when nobody listens any more."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.left = threading.Event()
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self.answer, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def answer(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            asked = client.recv(65536)
+            client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode())
+            while asked.startswith(b"GET"):
+                client.sendall(b"x")
+                if select.select([client], [], [], 0.05)[0] and not client.recv(1):
+                    self.left.set()
+                    return
+
+
+@pytest.fixture
+def trickle() -> Iterator[Trickle]:
+    made = Trickle()
+    yield made
+    made.listener.close()
+
+
+@pytest.mark.timeout(60)
+def test_a_second_source_that_is_slow_is_not_waited_for(good: Store, place: Path, ear: Ear, trickle: Trickle) -> None:
+    slow = HttpStore("slow", trickle.url)
+    assert fetch(KEY, place, [good, slow], None, ear, RELEASE, patience=0.3).source == "good"
+    assert place.read_bytes() == GOOD
+    assert ear.notes() == {RELEASE: "unlocked: taken from good; it could not be compared in time, since slow is slow"}
+    assert trickle.left.wait(2), "the slow source is still read"
+    slow.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["trickling", "silent"])
+def test_a_run_that_compares_ends_promptly_when_it_is_told_to(
+    kind: str, good: Store, place: Path, trickle: Trickle
+) -> None:
+    program = f"""
+import signal, sys
+from pathlib import Path
+from neurocommand import download, events
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from neurocommand.stores.directory import DirectoryStore
+from neurocommand.stores.http import HttpStore
+def listen(event):
+    if isinstance(event, events.Advanced) and event.done == {len(GOOD)}:
+        print("got", flush=True)
+sources = [DirectoryStore("good", Path({str(place.parent.parent / "store")!r})), HttpStore("slow", sys.argv[1])]
+sources[1].stat = sources[0].stat
+try:
+    download.fetch({KEY!r}, Path({str(place)!r}), sources, None, listen, {RELEASE!r})
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    with silent_server() as silent:
+        argv = [sys.executable, "-c", program, trickle.url if kind == "trickling" else silent]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"got\n"
+            time.sleep(0.3)
+            child.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            _, said = child.communicate(timeout=30)
+            assert time.monotonic() - began < 3
+    assert (child.returncode, said) == (130, b"")
+    assert left_in(place) == []
