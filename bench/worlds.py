@@ -87,15 +87,16 @@ def fill_store(directory: Path, releases: Iterable[Release], size: Callable[[Rel
 
 
 def fill_root(root: Root, declarations: Iterable[Declaration]) -> None:
-    """Write what deploying leaves of each release, but for the image, whose tree is an empty directory."""
+    """Write what deploying leaves of each release, but for the image, whose tree holds one empty directory."""
     found = Inspection(COMMANDS, (), (("HOME_OF_IT", "BASEPATH/opt"),), "# A tool\n", "amd64")
     for declaration in declarations:
         release, categories = declaration.release, declaration.categories
         directory, target = root.release(release), root.modulefile(release)
-        for made in (directory.image, directory.wrappers, target.parent):
+        for made in (directory.image / "opt", directory.wrappers, target.parent):
             made.mkdir(parents=True, exist_ok=True)
         for command in COMMANDS:
             (directory.wrappers / command).write_text(wrapper.wrapper(release, command, "tree"), encoding="utf-8")
+            (directory.wrappers / command).chmod(0o755)
         (directory.path / "commands.txt").write_text(plain.commands_txt(found), encoding="utf-8")
         (directory.path / "env.txt").write_text(plain.env_txt(found), encoding="utf-8")
         (directory.path / "README.md").write_text(found.readme, encoding="utf-8")
