@@ -5,6 +5,7 @@ Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_
 
 from __future__ import annotations
 
+import contextlib
 import importlib.resources
 import os
 from collections.abc import Iterator, Mapping
@@ -109,13 +110,11 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         return given
     if environ.get("NEUROCOMMAND_CONFIG"):
         return Path(environ["NEUROCOMMAND_CONFIG"])
-    places = (
-        Path("neurocommand.yaml"),
-        platformdirs.user_config_path("neurocommand") / "neurocommand.yaml",
-        Path("/etc/neurocommand/neurocommand.yaml"),
-    )
-    # without a home directory a place begins with "~", which is then no place at all
-    return next((place for place in places if place.parts[0] != "~" and os.path.isfile(place)), None)
+    places = [Path("neurocommand.yaml"), Path("/etc/neurocommand/neurocommand.yaml")]
+    # without a home directory there is no place in it
+    with contextlib.suppress(RuntimeError):
+        places.insert(1, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
+    return next((place for place in places if os.path.isfile(place)), None)
 
 
 def load(
@@ -345,13 +344,15 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
 def _path(text: str, base: Path) -> Path:
     import platformdirs
 
-    text = text.replace("{data}", str(platformdirs.user_data_path("neurocommand")))
-    text = text.replace("{state}", str(platformdirs.user_state_path("neurocommand")))
+    shown = printable(text)
     try:
         return base / Path(text).expanduser()
+        for field, place in (("{data}", platformdirs.user_data_path), ("{state}", platformdirs.user_state_path)):
+            if field in text:
+                text = text.replace(field, str(place("neurocommand")))
     except RuntimeError as error:
         raise UsageError(
-            f"{printable(text)}: that home directory is not known", "set HOME, or write the path without ~"
+            f"{shown}: the home directory is not known", "set HOME, or write the path without ~"
         ) from error
 
 

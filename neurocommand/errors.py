@@ -11,8 +11,21 @@ def printable(text: str, limit: int = 100) -> str:
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: limit + 1])
+    shown = _escaped(text[: limit + 1])
     return shown if len(shown) <= limit else shown[:limit] + "…"
+
+
+def printable_lines(text: str) -> str:
+    r"""Return text of one or more lines that is safe to show on a terminal, whole; tabs become spaces.
+
+    >>> printable_lines("a\x1b[31mb\nc")
+    'a\\x1b[31mb\nc'
+    """
+    return "\n".join(_escaped(line.expandtabs()) for line in text.split("\n"))
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class NeurocommandError(Exception):

@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from urllib.parse import urlsplit
 import requests
 
 from neurocommand import web
-from neurocommand.errors import NeurocommandError, UsageError
+from neurocommand.errors import NeurocommandError, UsageError, printable
 from neurocommand.events import Listener, Noted
 from neurocommand.files import write_atomically
 
 LIMIT = 16 << 20  # bytes of a manifest
+
+_USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 Validate = Callable[[str], None]
 
@@ -53,11 +56,11 @@ def read_manifest_source(source: str, cache: Path, validate: Validate, listener:
         copy = _last_good(kept, validate)
         if copy is None:
             raise NeurocommandError(
-                f"{_shown(source)}: {error.message}; there is no earlier copy",
+                f"{shown(source)}: {error.message}; there is no earlier copy",
                 error.hint or "check the address and the network, or set `manifest:` to a file",
             ) from error
         first_line = error.message.partition("\n")[0]
-        listener(Noted(_shown(source), f"using the copy of {_age(kept.confirmed())} ago: {first_line}"))
+        listener(Noted(shown(source), f"using the copy of {_age(kept.confirmed())} ago: {first_line}"))
         return copy
 
 
@@ -125,7 +128,7 @@ def _get(address: str, etag: str) -> tuple[bytes, str] | None:
             if answer.status_code == 304 and etag:
                 return None
             if answer.status_code != 200:
-                raise NeurocommandError(f"answers {answer.status_code} {answer.reason}")
+                raise NeurocommandError(f"answers {answer.status_code} {printable(answer.reason or '')}".rstrip())
             return _limited(answer), answer.headers.get("ETag", "")
     except (requests.RequestException, OSError, ValueError) as error:
         raise NeurocommandError(f"cannot be asked: {web.reason(error)}") from error
@@ -173,15 +176,24 @@ def _decoded(body: bytes) -> str:
         raise NeurocommandError(f"is not UTF-8 (byte {error.start})") from error
 
 
+def shown(source: str) -> str:
+    """Return a source as it may be shown: a path as it is, an address without a name and password that it may hold.
+
+    >>> shown("https://user:secret@host/apps.json")
+    'https://host/apps.json'
+    """
+    return _USER.sub(r"\1", source)
+
+
 def _check_address(source: str) -> None:
     try:
         parts = urlsplit(source)
         host = parts.hostname or ""
     except ValueError as error:
-        raise UsageError(f"{source}: {error}", "write https://host/path") from error
+        raise UsageError(f"{shown(source)}: {error}", "write https://host/path") from error
     if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
         return
-    raise UsageError(f"{_shown(source)}: a manifest is followed by https only", "write https://host/path, or a path")
+    raise UsageError(f"{shown(source)}: a manifest is followed by https only", "write https://host/path, or a path")
 
 
 def _is_loopback(host: str) -> bool:
@@ -189,12 +201,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _shown(source: str) -> str:
-    """Return an address without a password that it may hold."""
-    parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _age(since: float) -> str:

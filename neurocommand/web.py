@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -18,6 +19,8 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 # Connections to one host that a session keeps for its next requests.
 CONNECTIONS = 32
+
+_USER = re.compile(r"//[^/?#@\s]*@")
 
 _LASTING = (
     requests.exceptions.SSLError,
@@ -77,7 +80,8 @@ def reason(error: BaseException) -> str:
     """Say in a few words why a request got no whole answer."""
     if isinstance(error, requests.TooManyRedirects):
         return "redirects in a loop"
-    return plain_reason(error)
+    # some of the library's messages quote the address
+    return _USER.sub("//", plain_reason(error))
 
 
 def is_transient(error: BaseException) -> bool:

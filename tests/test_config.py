@@ -291,6 +291,19 @@ def test_a_home_directory_that_is_not_known_is_no_bug(tmp_path: Path, text: str)
     assert "HOME" in caught.value.hint
 
 
+def test_without_a_home_only_what_needs_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"\{(data|state)\}: the home directory is not known"):
+        config.load(environ={})
+    path = write(tmp_path / "n.yaml", "state: state\nstores: []\ninstall: {prefix: p}")
+    assert config.load(path, {}).prefix == tmp_path / "p"
+
+
 @pytest.mark.parametrize("path", ["", ".", "/a:b", "/a\x1b[31m", "/a\nb", "/a\udcff"])
 def test_what_can_be_no_root_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(UsageError) as caught:

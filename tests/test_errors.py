@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurocommand import config, errors
-from neurocommand.errors import Fault, FaultsError, NeurocommandError, printable
+from neurocommand.errors import Fault, FaultsError, NeurocommandError, printable, printable_lines
 
 
 def test_a_fault_as_one_line() -> None:
@@ -27,6 +27,13 @@ def test_what_is_shown_is_printable_and_short(text: str) -> None:
     shown = printable(text, 20)
     assert shown.isprintable()
     assert len(shown) <= 21
+
+
+@given(st.text())
+def test_lines_are_shown_whole_and_printable(text: str) -> None:
+    shown = printable_lines(text)
+    assert shown.count("\n") == text.count("\n")
+    assert shown.replace("\n", "").isprintable()
 
 
 def test_exit_codes_are_those_of_the_design() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,16 @@ def test_without_a_good_copy_it_is_an_error(case: str, world: World) -> None:
     assert not world.cache.exists()
 
 
+def test_what_a_server_says_is_not_obeyed_by_a_terminal(web_server: Serve, tmp_path: Path) -> None:
+    class Reason(WebServer):
+        def _send(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+            handler.wfile.write(b"HTTP/1.1 500 \x1b[2J\r\nContent-Length: 0\r\n\r\n")
+
+    with Reason(lambda request: Answer()) as server, pytest.raises(NeurocommandError, match="answers 500 ") as caught:
+        read_manifest_source(server.url, tmp_path, validate, lambda event: None)
+    assert caught.value.message.isprintable()
+
+
 def test_nobody_answers(world: World, tmp_path: Path) -> None:
     with pytest.raises(NeurocommandError, match="cannot be asked: Connection refused; there is no earlier copy"):
         read_manifest_source(refused_url(), tmp_path, validate, world.events.append)
@@ -245,6 +256,7 @@ def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(NeurocommandError) as caught:
         read_manifest_source(address, tmp_path, validate, lambda event: None)
     assert "s3cret" not in caught.value.message + caught.value.hint
-    with pytest.raises(UsageError) as refused:
-        read_manifest_source("http://user:s3cret@example.org/", tmp_path, validate, lambda event: None)
-    assert "s3cret" not in refused.value.message
+    for source in ("http://user:s3cret@example.org/", "https://user:s3cret@[::1/", "https://user:s3cret@"):
+        with pytest.raises(UsageError) as refused:
+            read_manifest_source(source, tmp_path, validate, lambda event: None)
+        assert "s3cret" not in refused.value.message

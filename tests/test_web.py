@@ -135,3 +135,8 @@ def test_a_reason_without_a_system_error_is_the_message_or_the_name() -> None:
     circle = ValueError("round and round")
     circle.__cause__ = circle
     assert plain_reason(circle) == "round and round"
+
+
+def test_a_reason_holds_no_password() -> None:
+    error = requests.exceptions.InvalidURL("Failed to parse: http://user:s3cret@host:x/a@b")
+    assert web.reason(error) == "Failed to parse: http://host:x/a@b"
