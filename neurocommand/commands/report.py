@@ -85,6 +85,8 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     """Say how one action ended."""
     name = f"{outcome.action.release}: {action_name(outcome.action)}"
     match outcome:
+        case Done(Upload() | Copy(), _):
+            pass  # its stage has been shown with its time and bytes
         case Done(_, detail):
             console.say(f"{name}: done: {detail}")
         case Failed(_, error):

@@ -75,4 +75,6 @@ def _text(name: str, value: Any) -> str:
         return ", ".join(f"{key}: {state}" for key, state in value.items())
     if isinstance(value, list):
         return ", ".join(value) or "none"
-    return "not locked" if value is None else str(value)
+    if value is None:
+        return "not known" if name == "source_digest" else "not locked"
+    return str(value)
