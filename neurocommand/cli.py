@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
+import os
 import signal
 import sys
 import traceback
@@ -13,8 +16,9 @@ from typing import NoReturn
 import click
 
 from neurocommand import __version__
+from neurocommand.commands import streams
 from neurocommand.commands.session import Session
-from neurocommand.errors import NeurocommandError
+from neurocommand.errors import NeurocommandError, printable_lines
 
 COMMANDS = {
     "check": "Check a manifest: every fault, each at its line.",
@@ -75,6 +79,7 @@ def cli(ctx: click.Context, config_path: Path | None, verbose: bool, quiet: bool
 
 def main() -> NoReturn:
     """Run the command line and end the process with a documented exit code (docs/design.md §6)."""
+    streams.prepare()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = cli.main(standalone_mode=False)
@@ -82,24 +87,42 @@ def main() -> NoReturn:
         error.show()
         code = 2
     except NeurocommandError as error:
-        click.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  next: {error.hint}", err=True)
-        code = error.exit_code
+        code = _report(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted: run the same command again to continue", err=True)
-        code = 130
-    except BrokenPipeError:
-        # the reader of our output went away, as `head` does
-        sys.stderr.close()
-        code = 0
+        code = _report("interrupted", "run the same command again to continue", 130)
     except OSError as error:
-        # what this machine refuses is no bug: permissions, space, a path in the way
-        click.echo(f"error: {error.filename or 'this machine'}: {error.strerror or error}", err=True)
-        code = 1
+        code = _report(*_refusal(error), 1)
     except Exception:
         code = _report_bug()
+    streams.flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refusal(error: OSError) -> tuple[str, str]:
+    """Say what this machine refuses, which is no bug: permissions, space, a path in the way; and what to do next."""
+    try:
+        os.getcwd()
+    except OSError:
+        return "the current directory does not exist any more", "go to another one: cd"
+    return f"{error.filename or 'this machine'}: {error.strerror or error}", ""
+
+
+def _report(message: str, hint: str, code: int) -> int:
+    """Say why a run ends badly, to people and (with --json) to programs, and return its exit code."""
+    click.echo(f"error: {printable_lines(message)}", err=True)
+    if hint:
+        click.echo(f"  next: {printable_lines(hint)}", err=True)
+    if _wants_json(sys.argv[1:]):
+        # standard output may be what failed
+        with contextlib.suppress(OSError):
+            click.echo(json.dumps({"error": message, "next": hint, "exit_code": code}))
+    return code
+
+
+def _wants_json(words: list[str]) -> bool:
+    """Tell whether a command line asks for JSON; what `run` is given belongs to another program."""
+    verb = next((word for word in words if word in COMMANDS), "")
+    return verb != "run" and "--json" in words
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
@@ -115,5 +138,4 @@ def _report_bug() -> int:
     ) as log:
         log.write(f"neurocommand {__version__}: {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
     last = traceback.format_exc().strip().splitlines()[-1]
-    click.echo(f"error: a bug in neurocommand: {last}\n  next: report it with {log.name}", err=True)
-    return 1
+    return _report(f"a bug in neurocommand: {last}", f"report it with {log.name}", 1)

@@ -10,7 +10,7 @@ import click
 from neurocommand import jsontext, manifest
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, takes_json
-from neurocommand.errors import Fault, FaultsError
+from neurocommand.errors import Fault, FaultsError, printable_lines
 
 
 @click.command("check")
@@ -31,7 +31,7 @@ def command(session: Session, path: Path | None, as_json: bool) -> int:
         checked = _read(path) if path is not None else session.manifest
     except FaultsError as error:
         return _report(error.filename, None, error.faults, as_json=as_json)
-    return _report(str(path) if path else session.settings.manifest, checked, checked.warnings, as_json=as_json)
+    return _report(str(path) if path else session.manifest_name, checked, checked.warnings, as_json=as_json)
 
 
 def _read(path: Path) -> manifest.Manifest:
@@ -51,7 +51,7 @@ def _report(filename: str, checked: manifest.Manifest | None, faults: tuple[Faul
         echo_json({"file": filename, **counts, "faults": [_values(fault) for fault in faults]})
         return 1 if errors else 0
     for fault in faults:
-        click.echo(fault.text(filename), err=True)
+        click.echo(printable_lines(fault.text(filename)), err=True)
     summary = [f"{number} {noun}" for noun, number in counts.items()]
     click.echo(", ".join([*summary, "1 error" if len(errors) == 1 else f"{len(errors)} errors"]))
     return 1 if errors else 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from neurocommand.errors import printable
+from neurocommand.errors import UsageError, printable, printable_lines
 from neurocommand.events import Advanced, Event, Finished, Noted, Started
 
 if TYPE_CHECKING:
@@ -36,7 +36,18 @@ def echo_json(values: object) -> None:
 
 
 class Console:
-    """Shows events; one line for each finished stage, with its time and bytes."""
+    """Shows events; one line for each finished stage, with its time and bytes.
+
+    Nothing that goes wrong while showing is a failure of the work that is shown.
+
+    Args:
+        verbose: show the tools' own messages too.
+        quiet: show what went wrong only.
+        log_file: where every shown line is appended too, with its time.
+
+    Raises:
+        UsageError: the log file cannot be written.
+    """
 
     def __init__(self, *, verbose: bool, quiet: bool, log_file: Path | None) -> None:
         self.verbose = verbose
@@ -44,6 +55,8 @@ class Console:
         self.log_file = log_file
         self.progress: Progress | None = None
         self.tasks: dict[tuple[str, str], TaskID] = {}
+        if log_file is not None:
+            self._open_log(log_file)
 
     def say(self, text: str) -> None:
         """Write a line for people, unless they asked for quiet."""
@@ -55,13 +68,31 @@ class Console:
         self._write(text)
 
     def _write(self, text: str) -> None:
+        text = printable_lines(text)
         if self.progress is not None:
             self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(text, err=True)
         if self.log_file is not None:
-            with open(self.log_file, "a", encoding="utf-8") as log:
+            self._log(self.log_file, text)
+
+    def _open_log(self, path: Path) -> None:
+        try:
+            with open(path, "a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"--log-file {path}: cannot be written: {error.strerror}", "name another file, or leave it out"
+            ) from error
+
+    def _log(self, path: Path, text: str) -> None:
+        """Append to the log; the first failure is said, and is the end of the log but not of the work."""
+        try:
+            with open(path, "a", encoding="utf-8") as log:
                 log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        except OSError as error:
+            self.log_file = None
+            self._write(f"warning: {path}: the log ends here: {error.strerror}")
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
