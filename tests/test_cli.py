@@ -1,0 +1,209 @@
+"""The command line as a process: its streams, its messages, and the ways in which a run ends badly."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import refused_url
+from tests.world import World
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = [sys.executable, "-m", "neurocommand"]
+
+
+def run(words: Sequence[str], cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command; by default with both streams collected."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    return subprocess.run(
+        [*PROGRAM, *words], cwd=cwd, env=env, stdin=subprocess.DEVNULL, text=True, timeout=120, check=False, **options
+    )
+
+
+def in_shell(text: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell in which ``nc`` is the command."""
+    line = f'nc() {{ {sys.executable} -m neurocommand "$@"; }}\n{text}'
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Gone:
+    """The writing end of a pipe that nobody reads."""
+
+    def __enter__(self) -> int:
+        reading, self.writing = os.pipe()
+        os.close(reading)
+        return self.writing
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.writing)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"], ["list", "--help"], ["show", "niimath"]])
+def test_a_reader_that_went_away_is_no_failure(words: list[str], tmp_path: Path) -> None:
+    with Gone() as pipe:
+        done = run(words, tmp_path, stdout=pipe)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_failure_keeps_its_code_when_nobody_reads(tmp_path: Path) -> None:
+    with Gone() as pipe:
+        assert (
+            run(["show", "nothing"], tmp_path, stdout=pipe, stderr=pipe).returncode
+            == run(["show", "nothing"], tmp_path).returncode
+            != 0
+        )
+
+
+def test_an_output_that_cannot_be_written_is_a_failure_that_is_said(tmp_path: Path) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = run(["list"], tmp_path, stdout=full)
+    assert (done.returncode, done.stderr) == (1, "error: this machine: No space left on device\n")
+
+
+@pytest.mark.parametrize("closing", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_no_failure(closing: str, tmp_path: Path) -> None:
+    done = in_shell(f"nc list {closing}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("stderr", ["closed", "full", "unread"])
+def test_work_goes_on_when_its_messages_cannot_be_shown(stderr: str, world: World) -> None:
+    how = {"closed": "2>&-", "full": "2>/dev/full", "unread": "2>&1 | head -1"}[stderr]
+    done = in_shell(f"set -o pipefail; nc --config {world.config} sync {how}", world.path)
+    assert done.returncode == 0, done.stdout
+    assert world.deployed("small 1.0").is_dir()
+    assert world.run("sync").out == "nothing to do\n"
+
+
+def test_a_log_that_cannot_be_written_ends_without_the_work(world: World) -> None:
+    done = world.run("--log-file", "/dev/full", "sync")
+    assert done.code == 0, done.err
+    assert done.err.count("/dev/full: the log ends here: No space left on device") == 1
+    assert world.deployed("small 1.0").is_dir()
+
+
+def test_a_log_that_cannot_be_begun_is_refused_at_once(tmp_path: Path) -> None:
+    done = run(["--log-file", "nowhere/log", "list"], tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere/log: cannot be written: No such file" in done.stderr
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_is_not_obeyed_by_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2Jb.json").write_text("{}")
+    for words in (["check", "a\x1b[2Jb.json"], ["check", "\x1b[2J.json"], ["--config", "\x1b[2J", "list"]):
+        done = run(words, tmp_path)
+        assert "\x1b" not in done.stderr + done.stdout
+    assert "\\x1b[2J" in done.stderr
+    log = tmp_path / "log"
+    run(["--log-file", str(log), "list"], tmp_path)
+    assert "\x1b" not in log.read_text()
+
+
+def test_a_password_in_the_manifests_address_is_not_shown(tmp_path: Path) -> None:
+    address = refused_url().replace("http://", "http://user:s3cret@") + "/apps.json"
+    (tmp_path / "neurocommand.yaml").write_text(f"manifest: {address}\nstate: state\n")
+    for words in (["list"], ["check"], ["check", "--json"], ["status"]):
+        done = run(words, tmp_path)
+        assert done.returncode == 1
+        assert "s3cret" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "error"),
+    [
+        (["--config", "none.yaml", "list", "--json"], 2, "No such file"),
+        (["show", "nothing", "--json"], 2, "nothing"),
+        (["--log-file", "nowhere/log", "list", "--json"], 2, "nowhere/log"),
+    ],
+)
+def test_with_json_an_error_is_json_too(words: list[str], code: int, error: str, tmp_path: Path) -> None:
+    done = run(words, tmp_path)
+    values = json.loads(done.stdout)
+    assert set(values) == {"error", "next", "exit_code"}
+    assert values["exit_code"] == done.returncode == code
+    assert error in values["error"]
+    assert done.stderr.startswith("error: ")
+
+
+def test_the_words_of_another_program_ask_for_nothing(tmp_path: Path) -> None:
+    done = run(["run", "niimath", "niimath", "--json"], tmp_path)
+    assert (done.returncode, done.stdout) == (127, "")
+
+
+def test_a_directory_that_is_gone_is_named(tmp_path: Path) -> None:
+    done = in_shell("mkdir gone; cd gone; rmdir ../gone; nc list", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: the current directory does not exist any more\n  next: go to another one: cd\n"
+
+
+def test_a_user_without_a_home_is_told_to_set_one() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to be a user without an entry in passwd")
+    # may read everything, since this checkout and its Python may be closed to others
+    capability = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    nobody = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *capability, "env", "-u", "HOME"]
+    nobody.append(f"PYTHONPATH={ROOT}")
+    manifest = str(ROOT / "apps.json")
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [*nobody, *PROGRAM, *words]
+        return subprocess.run(argv, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+
+    assert ask("check", manifest).returncode == 0
+    assert ask("list", "--manifest", manifest).returncode == 0
+    done = ask("list")
+    assert done.returncode == 2
+    assert re.search("home directory is not known\n  next: set HOME", done.stderr)
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrapper_that_cannot_be_started(synced: World) -> None:
+    wrapper = synced.deployed("small 1.0") / "bin/smallhello"
+    wrapper.chmod(0o644)
+    done = synced.run("run", "small", "smallhello")
+    assert (done.code, done.out) == (126, "")
+    assert "Permission denied" in done.err
+    assert "--rewrap" in done.err
+    wrapper.unlink()
+    assert synced.run("run", "small", "smallhello").code == 126
+
+
+def test_a_record_that_is_damaged_or_cannot_be_reached_is_said(synced: World) -> None:
+    (synced.deployed("small 1.0") / "record.json").write_text("{")
+    done = synced.run("run", "small", "smallhello")
+    assert done.code == 126
+    assert "record" in done.err
+    containers = synced.root / "containers"
+    containers.rename(synced.root / "kept")
+    containers.symlink_to("containers")  # a link in a circle: nobody, not even root, gets through
+    done = synced.run("run", "small", "smallhello")
+    assert done.code == 126
+    assert "Too many levels of symbolic links" in done.err
+    containers.unlink()
+    assert synced.run("run", "small", "smallhello").code == 127
