@@ -346,10 +346,10 @@ def _path(text: str, base: Path) -> Path:
 
     shown = printable(text)
     try:
-        return base / Path(text).expanduser()
         for field, place in (("{data}", platformdirs.user_data_path), ("{state}", platformdirs.user_state_path)):
             if field in text:
                 text = text.replace(field, str(place("neurocommand")))
+        return base / Path(text).expanduser()
     except RuntimeError as error:
         raise UsageError(
             f"{shown}: the home directory is not known", "set HOME, or write the path without ~"

@@ -71,6 +71,19 @@ def partial(path: Path) -> Iterator[tuple[str, BinaryIO]]:
                     os.unlink(name)
 
 
+def make_durable(path: Path) -> None:
+    """Wait until a file's bytes, or a directory's names, are on disk.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def remove_leftovers(directory: Path, of: Callable[[str], object]) -> None:
     """Remove the hidden files that killed runs left: those that nobody holds a lock on.
 
@@ -151,11 +164,6 @@ def remove_tree(path: Path) -> None:
         os.rmdir(directory)
 
 
-def free_space(path: Path) -> int:
-    """Return the bytes that an ordinary user may still write where ``path`` is or will be."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 def _make_writable(directory: str) -> None:
     """Give a directory its owner's permissions; another user's, shared by a group, may be ours to empty as it is."""
     status = os.lstat(directory)
@@ -163,3 +171,8 @@ def _make_writable(directory: str) -> None:
         os.chmod(directory, stat.S_IMODE(status.st_mode) | 0o700)
 
 
+def free_space(path: Path) -> int:
+    """Return the bytes that an ordinary user may still write where ``path`` is or will be."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free

@@ -46,15 +46,25 @@ class Session:
         """
         from neurocommand import config
 
+        if self.manifest_path is not None:
+            # needs no settings, so that it can be read where those have faults
+            return manifest.parse(jsontext.read_bytes(self.manifest_path, self.manifest_name), self.manifest_name)
         source = self.settings.manifest
         if config.is_address(source):
             from neurocommand import follow
 
             cached = self.settings.state / "manifest"
-            text = follow.read_manifest_source(source, cached, _acceptable(source), self.console)
-            return manifest.parse(text, source, maintained=False)
+            text = follow.read_manifest_source(source, cached, _acceptable(self.manifest_name), self.console)
+            return manifest.parse(text, self.manifest_name, maintained=False)
         path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
         return manifest.parse(jsontext.read_bytes(path, str(path)), str(path))
+
+    @property
+    def manifest_name(self) -> str:
+        """The manifest in effect as it may be shown: its path, or its address without a password."""
+        from neurocommand import follow
+
+        return str(self.manifest_path) if self.manifest_path is not None else follow.shown(self.settings.manifest)
 
     @functools.cached_property
     def lock(self) -> LockFile:
@@ -77,9 +87,9 @@ class Session:
             yield self.stores
 
 
-def _acceptable(source: str) -> Callable[[str], None]:
+def _acceptable(name: str) -> Callable[[str], None]:
     def validate(text: str) -> None:
-        manifest.parse(text, source, maintained=False)
+        manifest.parse(text, name, maintained=False)
 
     return validate
 
