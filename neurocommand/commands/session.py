@@ -62,9 +62,15 @@ class Session:
     @property
     def manifest_name(self) -> str:
         """The manifest in effect as it may be shown: its path, or its address without a password."""
+        from neurocommand import config
+
+        if self.manifest_path is not None:
+            return str(self.manifest_path)
+        if not config.is_address(self.settings.manifest):
+            return self.settings.manifest
         from neurocommand import follow
 
-        return str(self.manifest_path) if self.manifest_path is not None else follow.shown(self.settings.manifest)
+        return follow.shown(self.settings.manifest)
 
     @functools.cached_property
     def lock(self) -> LockFile:
