@@ -12,7 +12,7 @@ from pathlib import Path
 
 from neurocommand.errors import DownloadError, ImmutableError, NeurocommandError, RefusedError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
-from neurocommand.files import free_space
+from neurocommand.files import free_space, make_durable
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.interface import Store
 
@@ -62,7 +62,7 @@ def fetch(
     download.partial.unlink(missing_ok=True)
     try:
         fetched = download.unlocked(sources) if artifact is None else download.locked(sources, artifact)
-        _make_durable(download.partial)
+        make_durable(download.partial)
         os.replace(download.partial, path)
     except OSError as error:
         raise _local_failure(path, error) from error
@@ -267,14 +267,6 @@ class _Download:
             f"{self.release_id}: no source gave it: {'; '.join(self.unanswered) or 'none is configured'}",
             "run it again later, or add a store that holds it",
         )
-
-
-def _make_durable(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _local_failure(path: Path, error: OSError) -> NeurocommandError:

@@ -19,6 +19,7 @@ from neurocommand.files import (
     current_umask,
     digest_of,
     free_space,
+    make_durable,
     partial,
     remove_leftovers,
     remove_tree,
@@ -48,6 +49,14 @@ def test_the_old_text_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(name), "a"])
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_only_what_is_there_is_made_durable(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a", "x")
+    for path in (tmp_path / "a", tmp_path):
+        make_durable(path)
+    with pytest.raises(FileNotFoundError):
+        make_durable(tmp_path / "b")
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
