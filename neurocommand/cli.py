@@ -130,12 +130,18 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _report_bug() -> int:
-    """Save a traceback where it can be sent from, and say so in one line."""
+    """Save a traceback where it can be sent from, and say so in one line; where nothing can be saved, show it."""
     import tempfile
 
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="neurocommand-bug-", suffix=".log", delete=False, encoding="utf-8"
-    ) as log:
-        log.write(f"neurocommand {__version__}: {' '.join(sys.argv[1:])}\n{traceback.format_exc()}")
-    last = traceback.format_exc().strip().splitlines()[-1]
-    return _report(f"a bug in neurocommand: {last}", f"report it with {log.name}", 1)
+    trace = traceback.format_exc()
+    text = f"neurocommand {__version__}: {' '.join(sys.argv[1:])}\n{trace}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="neurocommand-bug-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as log:
+            log.write(text)
+        place = log.name
+    except OSError:
+        click.echo(printable_lines(text), err=True)
+        place = "what stands above"
+    return _report(f"a bug in neurocommand: {trace.strip().splitlines()[-1]}", f"report it with {place}", 1)

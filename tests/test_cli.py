@@ -81,6 +81,34 @@ def test_an_output_that_cannot_be_written_is_a_failure_that_is_said(tmp_path: Pa
     assert (done.returncode, done.stderr) == (1, "error: this machine: No space left on device\n")
 
 
+@pytest.mark.parametrize("words", [["--help"], ["list"]])
+def test_letters_that_a_terminal_lacks_are_no_failure(words: list[str], tmp_path: Path) -> None:
+    assert run(words, tmp_path, env={"PYTHONIOENCODING": "ascii"}).returncode == 0
+
+
+# What no code expects: a library that is not there.
+BUG = """
+import sys, tempfile
+from neurocommand import cli
+tempfile.tempdir = sys.argv.pop(1)
+sys.modules["yaml"] = None
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("place", ["there", "nowhere"])
+def test_a_bug_is_told_apart_and_its_trace_is_kept(place: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    argv = [sys.executable, "-c", BUG, str(tmp_path / place), "list", "\x1b\udcff", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == json.loads(done.stdout)["exit_code"] == 1
+    assert "error: a bug in neurocommand: ModuleNotFoundError" in done.stderr
+    saved = [path.read_text() for path in (tmp_path / "there").iterdir()]
+    assert "Traceback" in "".join([*saved, done.stderr])
+    assert "\x1b" not in done.stderr
+
+
 @pytest.mark.parametrize("closing", ["2>&-", ">&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_are_no_failure(closing: str, tmp_path: Path) -> None:
     done = in_shell(f"nc list {closing}", tmp_path)

@@ -56,11 +56,14 @@ def flush() -> None:
 
 
 def _text(stream: TextIO | None, descriptor: int, *, forgiving: bool) -> TextIO:
+    encoding, errors = "utf-8", "strict"
     if stream is not None:
         stream.flush()
+        encoding, errors = stream.encoding, stream.errors or "strict"
     return io.TextIOWrapper(
         io.BufferedWriter(Output(descriptor, forgiving=forgiving)),
-        encoding=stream.encoding if stream is not None else "utf-8",
-        errors=stream.errors if stream is not None else "backslashreplace",
+        encoding=encoding,
+        # a letter that the terminal's encoding lacks is shown by its number
+        errors="backslashreplace" if errors == "strict" else errors,
         line_buffering=descriptor == 2 or os.isatty(descriptor),
     )
