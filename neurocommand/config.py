@@ -290,8 +290,9 @@ class _YamlReader:
             line = key_node.start_mark.line + 1
             if key in result:
                 self.faults.append(Fault(line, key, "duplicate key"))
-            self.lines[(*position, key)] = line
-            result[key] = self.value(value_node, (*position, key))
+            member = (*position, key)
+            self.lines[member] = line
+            result[key] = self.value(value_node, member)
         return result
 
 
