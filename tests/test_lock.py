@@ -61,11 +61,28 @@ def test_a_locked_release_keeps_its_bytes(tmp_path: Path) -> None:
 
 def test_a_lock_behind_a_link_stays_behind_it(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "apps.lock.json").write_text(lock.render(Lock()))
     link = tmp_path / "apps.lock.json"
     link.symlink_to("real/apps.lock.json")
     LockFile(link).record(FSL, A)
     assert os.path.islink(link)
     assert LockFile(tmp_path / "real" / "apps.lock.json").lock.get(FSL) == A
+
+
+def test_a_link_that_leads_nowhere_is_no_empty_lock(tmp_path: Path) -> None:
+    (tmp_path / "apps.lock.json").symlink_to("not mounted/apps.lock.json")
+    with pytest.raises(FaultsError, match="cannot be read"):
+        LockFile(tmp_path / "apps.lock.json")
+
+
+def test_two_runs_keep_what_the_other_locked(tmp_path: Path) -> None:
+    other_release = Release("fsl", "6.0.5", "20220105")
+    one, other = LockFile(tmp_path / "apps.lock.json"), LockFile(tmp_path / "apps.lock.json")
+    one.record(FSL, A)
+    other.record(other_release, B)
+    assert LockFile(one.path).lock.artifacts == {FSL: A, other_release: B}
+    with pytest.raises(ImmutableError):
+        one.record(other_release, A)
 
 
 ENTRY = {"sha256": "a" * 64, "size": 1, "source_digest": None}

@@ -47,6 +47,13 @@ def test_what_is_no_record(change: dict[str, Any], message: str) -> None:
         record.parse(text, "record.json")
 
 
+def test_a_record_of_another_version_is_unknown_not_faulty() -> None:
+    text = json.dumps({"record": record.VERSION + 1, "what": "ever"})
+    with pytest.raises(record.UnknownRecordError, match="version 2") as caught:
+        record.parse(text, "record.json")
+    assert caught.value.hint
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}"])
 def test_other_texts_are_no_record(text: str) -> None:
     with pytest.raises(FaultsError):
