@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def command(
         raise UsageError("name at least one release", "see: neurocommand list")
     wanted = session.manifest.only(releases)
     root = Root(config.checked_root(prefix) if prefix is not None else session.settings.prefix)
+    config.check_apart(dataclasses.replace(session.settings, prefix=root.path), "--prefix")
     if require_lock:
         _refuse_unlocked(wanted, session.lock.lock)
     if dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ def _place(session: Session, root: Path | None) -> Root | None:
     path = config.checked_root(root) if root is not None else session.settings.root
     if path is None:
         return None
+    config.check_apart(dataclasses.replace(session.settings, root=path), "--root")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: its parent directory does not exist", "make it, or mount its disk")
     return Root(path)

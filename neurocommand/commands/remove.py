@@ -10,7 +10,7 @@ from neurocommand import config, observe
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, complete_release, takes_dry_run, takes_json
 from neurocommand.deploy import Deployer
-from neurocommand.errors import UsageError, printable
+from neurocommand.errors import UsageError, printable, printable_lines
 from neurocommand.layout import Root
 from neurocommand.model import Release
 from neurocommand.observation import Foreign
@@ -53,7 +53,7 @@ def _report(chosen: list[Release], root: Root, *, dry_run: bool, as_json: bool) 
         echo_json({"dry_run": dry_run, "removed": [release.id for release in chosen]})
         return 0
     for release in chosen:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}")
+        click.echo(printable_lines(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}"))
     return 0
 
 

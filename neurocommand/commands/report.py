@@ -9,6 +9,7 @@ import click
 
 from neurocommand.apply import Done, Failed, Outcome, Skipped
 from neurocommand.commands.console import Console
+from neurocommand.errors import printable_lines
 from neurocommand.plan import Action, Adopt, Copy, Plan, Problem, Upload
 
 
@@ -55,7 +56,7 @@ def echo_plan(plan: Plan) -> None:
     """Write a plan for people to standard output; its last line sums it up."""
     for action in plan.actions:
         where = f" -> {action.store}" if isinstance(action, Copy | Upload) else ""
-        click.echo(f"{action_name(action):8} {action.release}{where}: {action.reason}")
+        click.echo(printable_lines(f"{action_name(action):8} {action.release}{where}: {action.reason}"))
     for problem in plan.problems:
         click.echo(problem_text(problem))
     click.echo(_summary(plan))
@@ -63,7 +64,7 @@ def echo_plan(plan: Plan) -> None:
 
 def problem_text(problem: Problem) -> str:
     """Return a problem as one line."""
-    return f"problem  {problem.subject}: {problem.kind}: {problem.reason}"
+    return printable_lines(f"problem  {problem.subject}: {problem.kind}: {problem.reason}")
 
 
 def _summary(plan: Plan) -> str:

@@ -10,6 +10,7 @@ from neurocommand import observe
 from neurocommand.commands.console import echo_json, size_text
 from neurocommand.commands.session import Session, complete_release, takes_json, takes_manifest
 from neurocommand.commands.status import place_state, store_state
+from neurocommand.errors import printable_lines
 from neurocommand.layout import Root
 from neurocommand.manifest import Declaration
 from neurocommand.observation import Deployed
@@ -37,7 +38,7 @@ def command(session: Session, release: str, as_json: bool) -> int:
         echo_json(values)
         return 0
     for name, value in values.items():
-        click.echo(f"{name:14} {_text(name, value)}")
+        click.echo(printable_lines(f"{name:14} {_text(name, value)}"))
     return 0
 
 
