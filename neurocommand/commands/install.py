@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from neurocommand import config, observe, registry
+from neurocommand import config, observe
 from neurocommand import plan as planning
-from neurocommand.apply import Workshop
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
 from neurocommand.deploy import Deployer
@@ -70,8 +69,10 @@ def command(
         )
         deployer.prepare()
         plan = _plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap)
-        workshop = _workshop(session, wanted, deployer)
-        code = pipeline.apply_and_show(session, plan, workshop, as_json=as_json)
+        spool = Spool(root.spool)
+        spool.prepare()
+        made = pipeline.workshop(session, wanted, deployer, spool, own_lock=LockFile(root.lock))
+        code = pipeline.apply_and_show(session, plan, made, as_json=as_json)
     if code == 0 and not as_json:
         click.echo(f"module use {shlex.quote(str(root.modules))}")
     return code
@@ -88,22 +89,6 @@ def _lock(session: Session, root: Root, wanted: Manifest) -> Lock:
         artifact = own.get(declaration.release)
         merged = merged.including(declaration.release, artifact) if artifact is not None else merged
     return merged
-
-
-def _workshop(session: Session, wanted: Manifest, deployer: Deployer) -> Workshop:
-    spool = Spool(deployer.root.spool)
-    spool.prepare()
-    return Workshop(
-        declarations={declaration.release: declaration for declaration in wanted.declarations},
-        lock=session.lock,
-        spool=spool,
-        stores={store.name: store for store in session.stores},
-        registries=session.settings.registries,
-        resolve=registry.resolve,
-        deployer=deployer,
-        listener=session.console,
-        own_lock=LockFile(deployer.root.lock),
-    )
 
 
 def _plan(wanted: Manifest, lock: Lock, root: Root, image_format: Format | None, *, rewrap: bool) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
 from neurocommand.errors import RefusedError, StoreError, UsageError
 from neurocommand.layout import Root, object_key
+from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 from neurocommand.model import Artifact, Release
 from neurocommand.observation import Observation
@@ -79,7 +80,8 @@ def run(
         spool.discard(stored - {action.release for action in whole.actions})
         if not plan.actions:
             return show(plan, as_json=as_json)
-        return apply_and_show(session, plan, _workshop(session, wanted, deployer, spool, stored), as_json=as_json)
+        made = workshop(session, wanted, deployer, spool, stored=stored)
+        return apply_and_show(session, plan, made, as_json=as_json)
 
 
 def _planned(wanted: Manifest, plan: Plan, seconds: float) -> str:
@@ -164,9 +166,16 @@ def _deployer(session: Session, place: Root) -> Deployer:
     return deployer
 
 
-def _workshop(
-    session: Session, wanted: Manifest, deployer: Deployer | None, spool: Spool, stored: set[Release]
+def workshop(
+    session: Session,
+    wanted: Manifest,
+    deployer: Deployer | None,
+    spool: Spool,
+    *,
+    own_lock: LockFile | None = None,
+    stored: Iterable[Release] = (),
 ) -> Workshop:
+    """Return what actions on the wanted releases are carried out with; see Workshop."""
     return Workshop(
         declarations={declaration.release: declaration for declaration in wanted.declarations},
         lock=session.lock,
@@ -176,15 +185,16 @@ def _workshop(
         resolve=registry.resolve,
         deployer=deployer,
         listener=session.console,
-        stored=stored,
+        own_lock=own_lock,
+        stored=set(stored),
     )
 
 
-def apply_and_show(session: Session, plan: Plan, workshop: Workshop, *, as_json: bool) -> int:
+def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: bool) -> int:
     """Carry a plan out, show each outcome as it comes and the totals, and return the exit code."""
     if not plan.actions:
         return show(plan, as_json=as_json)
-    outcomes = _outcomes(session, plan, workshop)
+    outcomes = _outcomes(session, plan, made)
     for problem in plan.problems:
         session.console.complain(report.problem_text(problem))
     if as_json:
@@ -195,10 +205,10 @@ def apply_and_show(session: Session, plan: Plan, workshop: Workshop, *, as_json:
     return report.exit_code(outcomes, plan.problems)
 
 
-def _outcomes(session: Session, plan: Plan, workshop: Workshop) -> list[Outcome]:
+def _outcomes(session: Session, plan: Plan, made: Workshop) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with session.console as console:
-        for outcome in workshop.apply(plan):
+        for outcome in made.apply(plan):
             report.show_outcome(console, outcome)
             outcomes.append(outcome)
     return outcomes

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.commands.sync import STAGE
 
 
 @click.command("plan")
 @takes_releases
 @takes_manifest
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured.")
+@takes_root
 @takes_json
 @click.pass_obj
 def command(session: Session, releases: tuple[str, ...], root: Path | None, as_json: bool) -> int:

@@ -10,7 +10,7 @@ import click
 from neurocommand import plan as planning
 from neurocommand.commands import pipeline, report
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.layout import Root
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.observation import Deployed, Deployment, HalfDeployed, Observation, Unknown
@@ -21,7 +21,7 @@ from neurocommand.spool import Spool
 @click.command("status")
 @takes_releases
 @takes_manifest
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured.")
+@takes_root
 @takes_json
 @click.pass_obj
 def command(session: Session, releases: tuple[str, ...], root: Path | None, as_json: bool) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.plan import Adopt, Convert, Copy, Deploy, Retire, Rewrap, Upload
 
 STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True)
@@ -16,7 +16,7 @@ STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), d
 @click.command("sync")
 @takes_releases
 @takes_manifest
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured.")
+@takes_root
 @click.option("--force", is_flag=True, help="Withdraw more releases than the limit allows.")
 @takes_dry_run
 @takes_json
