@@ -7,8 +7,10 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +91,7 @@ def ordinary_user() -> Iterator[User]:
         with _fuse_for_all():
             yield User(name, home, root=True)
     finally:
+        _end_processes(pwd.getpwnam(name).pw_uid)
         subprocess.run(["userdel", "--remove", name], check=False, capture_output=True)
 
 
@@ -98,16 +101,27 @@ def _remove_stale_users() -> None:
         made = MADE.fullmatch(entry.pw_name)
         if not made or entry.pw_dir != f"/home/{entry.pw_name}":
             continue
-        if not Path(f"/proc/{made[1]}").exists() and not _has_processes(entry.pw_uid):
+        if not Path(f"/proc/{made[1]}").exists() and not _processes(entry.pw_uid):
             subprocess.run(["userdel", "--remove", entry.pw_name], check=False, capture_output=True)
 
 
-def _has_processes(user: int) -> bool:
+def _processes(user: int) -> list[int]:
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile
             if process.stat().st_uid == user:
-                return True
-    return False
+                found.append(int(process.name))
+    return found
+
+
+def _end_processes(user: int) -> None:
+    """End what this run's own user still runs: a killed runtime leaves the mount of its image, which keeps the user."""
+    deadline = time.monotonic() + 10
+    while (left := _processes(user)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
