@@ -50,7 +50,7 @@ def image_names(release: Release, templates: Sequence[str]) -> Iterator[tuple[st
 def owner_of_modulefile(text: str) -> str:
     r"""Return the id of the release that a modulefile of ours was made for, as its second line says; else nothing.
 
-    >>> owner_of_modulefile("-- -*- lua -*-\\n-- fsl_6.0.4_20210105: made by neurocommand; …")
+    >>> owner_of_modulefile("-- -*- lua -*-\n-- fsl_6.0.4_20210105: made by neurocommand; …")
     'fsl_6.0.4_20210105'
     """
     match = re.match(r"[^\n]*\n-- (\S+): made by neurocommand", text)

@@ -189,14 +189,14 @@ class _Decision:
 
     def new(self) -> bool:
         """Give a release that is not locked an identity; tell whether it will have one."""
+        deployed = self.deployed()
+        if isinstance(deployed, Unreadable):
+            return False  # the root's own problem; what is deployed there may be this release
         if self.held:
             return self.adopt()
         if self.unknown:
             self.problem("unknown", f"not locked, and it may exist in {self.told()}, which cannot tell")
             return False
-        deployed = self.deployed()
-        if isinstance(deployed, Unreadable):
-            return False  # the root's own problem; what is deployed there may be this release
         if isinstance(deployed, Deployed):
             self.problem("lost", f"deployed with sha256 {deployed.record.sha256}, but neither locked nor in any store")
             return False
@@ -353,9 +353,12 @@ def _leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Ite
     withdrawn: list[Action] = []
     unlisted: list[Problem] = []
     for release in sorted(set(root.deployments) - wanted):
-        if isinstance(root.deployments[release], Foreign | Unreadable):
+        found = root.deployments[release]
+        if isinstance(found, Foreign):
             continue
-        if release in retired:
+        if isinstance(found, Unreadable):
+            unlisted.append(Problem("unknown", release.id, f"not wanted, and it cannot be told: {found.reason}"))
+        elif release in retired:
             withdrawn.append(Retire(release, retired[release].reason))
         else:
             unlisted.append(Problem("unlisted", release.id, "deployed, but neither wanted nor retired by the manifest"))

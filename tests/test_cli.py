@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,14 +190,18 @@ def test_a_directory_that_is_gone_is_named(tmp_path: Path) -> None:
     assert done.stderr == "error: the current directory does not exist any more\n  next: go to another one: cd\n"
 
 
-def test_a_user_without_a_home_is_told_to_set_one() -> None:
+def test_a_user_without_a_home_is_told_to_set_one(request: pytest.FixtureRequest) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to be a user without an entry in passwd")
     # may read everything, since this checkout and its Python may be closed to others
     capability = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     nobody = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *capability, "env", "-u", "HOME"]
     nobody.append(f"PYTHONPATH={ROOT}")
-    manifest = str(ROOT / "apps.json")
+    # click asks access(2) itself, which no capability answers
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    request.addfinalizer(lambda: shutil.rmtree(place))
+    manifest = shutil.copy(ROOT / "apps.json", place)
 
     def ask(*words: str) -> subprocess.CompletedProcess[str]:
         argv = [*nobody, *PROGRAM, *words]

@@ -351,6 +351,22 @@ def test_a_vanished_release_is_a_problem_and_a_retired_one_is_withdrawn() -> Non
     assert part == Plan((), ())
 
 
+def test_a_release_is_deployed_again_in_the_format_that_is_asked_for() -> None:
+    as_sif = Deployed(replace(deployed(TOOL).record, format="sif"), True)
+    made = decide(store("a", stored(TOOL, TRUE)), found=as_sif)
+    assert [action.reason for action in made.actions] == ["deployed as sif instead of tree"]
+    kept = planning.for_prefix(manifest(TOOL), Lock({TOOL: TRUE}), RootView({TOOL: as_sif}, None, REVISION))
+    assert kept == Plan((), ())
+
+
+def test_what_cannot_be_read_is_neither_adopted_nor_withdrawn() -> None:
+    hidden = Unreadable("no rights")
+    assert decide(store("a", stored(TOOL, TRUE)), locked=None, found=hidden).actions == ()
+    root = RootView({TOOL: hidden}, "tree", REVISION)
+    made = planning.make(manifest(retired=(TOOL,)), Lock(), Observation((), {}, root))
+    assert (made.actions, [problem.kind for problem in made.problems]) == ((), ["unknown"])
+
+
 def test_a_reduced_plan_leaves_out_what_needs_a_missing_action() -> None:
     whole = decide(store("a"), locked=None, root=True)
     assert whole.only(Deploy) == (Plan((), ()), (whole.actions[0],))
