@@ -309,16 +309,17 @@ class _Decision:
 
     def lacking(self, root: RootView) -> str:
         """Say why a release has to be deployed; empty when what is deployed is right."""
-        match self.deployed():
-            case None:
-                return "not deployed"
-            case HalfDeployed(reason):
-                return reason
-            case Deployed(record, _):
-                if self.artifact is not None and record.sha256 != self.artifact.sha256:
-                    return "deployed from other bytes than the locked ones"
-                if root.format is not None and record.format != root.format:
-                    return f"deployed as {record.format} instead of {root.format}"
+        found = self.deployed()
+        if found is None:
+            return "not deployed"
+        if isinstance(found, HalfDeployed):
+            return found.reason
+        if not isinstance(found, Deployed):
+            return ""
+        if self.artifact is not None and found.record.sha256 != self.artifact.sha256:
+            return "deployed from other bytes than the locked ones"
+        if root.format not in (None, found.record.format):
+            return f"deployed as {found.record.format} instead of {root.format}"
         return ""
 
 
