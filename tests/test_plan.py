@@ -92,7 +92,10 @@ def performed(world: World, action: Action) -> World:
                 action.expected.size,
             ):
                 raise RefusedError
-            return replace(world, lock=world.lock.including(release, seen))
+            # what it read went through the spool, in place of what waited there, and is dropped: a store has it
+            spool = {waiting: size for waiting, size in world.observation.spool.items() if waiting != release}
+            observation = replace(world.observation, spool=spool)
+            return replace(world, lock=world.lock.including(release, seen), observation=observation)
         case Upload() | Copy():
             assert artifact is not None
             return replace(world, observation=with_object(world.observation, action.store, stored(release, artifact)))
