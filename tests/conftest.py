@@ -18,7 +18,7 @@ from tests.world import image_registry, open_world, synced, world  # noqa: E402,
 
 # the same examples each time: what a change breaks is told apart from what chance finds; --full looks further
 settings.register_profile("quick", max_examples=150, deadline=None, derandomize=True)
-settings.register_profile("full", max_examples=5000, deadline=None)
+settings.register_profile("full", max_examples=1500, deadline=None)
 
 DATA = "NEUROCOMMAND_TEST_DATA"
 
