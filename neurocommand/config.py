@@ -8,24 +8,19 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from neurocommand import schema
+from neurocommand import places, schema, yamltext
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
-from neurocommand.jsontext import Document, Position, read_bytes
+from neurocommand.jsontext import Document, read_bytes
 from neurocommand.model import Format
 
 SCHEMA = "neurocommand.schema.json"
 BUNDLED = "bundled"
 DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
-_NODE_LIMIT = 10_000
-# what a root keeps, docs/design.md §4; a test holds it against layout.py
-KEPT = ("containers", "modules", "neurodesk-modules", ".neurocommand")
 
 
 class ConfigurationError(FaultsError):
@@ -110,11 +105,11 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         return given
     if environ.get("NEUROCOMMAND_CONFIG"):
         return Path(environ["NEUROCOMMAND_CONFIG"])
-    places = [Path("neurocommand.yaml"), Path("/etc/neurocommand/neurocommand.yaml")]
+    files = [Path("neurocommand.yaml"), Path("/etc/neurocommand/neurocommand.yaml")]
     # without a home directory there is no place in it
     with contextlib.suppress(RuntimeError):
-        places.insert(1, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
-    return next((place for place in places if os.path.isfile(place)), None)
+        files.insert(1, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
+    return next((file for file in files if os.path.isfile(file)), None)
 
 
 def load(
@@ -133,7 +128,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     default_text = importlib.resources.files("neurocommand").joinpath("defaults.yaml").read_text(encoding="utf-8")
-    merged: dict[str, Any] = yaml.safe_load(default_text)  # ours: a test holds it against the schema
+    merged: dict[str, Any] = yamltext.parse(default_text).value  # ours: a test holds it against the schema
     base = Path.cwd()
     path = find(given, environ)
     if path is not None:
@@ -164,11 +159,7 @@ def checked_root(path: Path) -> Path:
 
 
 def check_apart(settings: Settings, filename: str) -> None:
-    """See that no place is swept or emptied with another one in it.
-
-    The rule, on paths without symbolic links: neither the spool nor a store lies in what a root (shared root or prefix)
-    keeps (``KEPT``), nor is or holds a root; the spool and a store neither are nor hold each other; the spool does not
-    lie in the shared root, nor a root in what another one keeps; two stores are two directories.
+    """See that no place is swept or emptied with another one in it (the rule stands in ``places``).
 
     Args:
         settings: where everything is to be.
@@ -177,47 +168,17 @@ def check_apart(settings: Settings, filename: str) -> None:
     Raises:
         ConfigurationError: names every two places that break the rule.
     """
+    stores = {store.name: store.path for store in settings.stores if isinstance(store, DirectorySettings)}
     faults = tuple(
         Fault(
             0,
-            one,
-            f"{printable(one_path)} stands in the way of {other} ({printable(other_path)}): choose another place",
+            one.name,
+            f"{printable(one.path)} stands in the way of {other.name} ({printable(other.path)}): choose another place",
         )
-        for (one, one_path), (other, other_path) in _collisions(settings)
+        for one, other in places.collisions(settings.spool, stores, settings.prefix, settings.root)
     )
     if faults:
         raise ConfigurationError(filename, faults)
-
-
-_Place = tuple[str, str]
-
-
-def _collisions(settings: Settings) -> Iterator[tuple[_Place, _Place]]:
-    """Yield every two places (name and path) that break the rule of ``check_apart``."""
-    spool = ("spool", os.path.realpath(settings.spool))
-    stores = [
-        (f"store {store.name}", os.path.realpath(store.path))
-        for store in settings.stores
-        if isinstance(store, DirectorySettings)
-    ]
-    roots = [("install.prefix", os.path.realpath(settings.prefix))]
-    if settings.root is not None:
-        roots.append(("publish.root", os.path.realpath(settings.root)))
-        if _within(spool[1], roots[-1][1]):
-            yield spool, roots[-1]
-    for place in (spool, *stores):
-        yield from ((place, root) for root in roots if _within(root[1], place[1]) or _kept_by(root[1], place[1]))
-    yield from ((one, other) for one in roots for other in roots if _kept_by(other[1], one[1]))
-    yield from ((spool, store) for store in stores if _within(spool[1], store[1]) or _within(store[1], spool[1]))
-    yield from ((one, other) for index, one in enumerate(stores) for other in stores[:index] if one[1] == other[1])
-
-
-def _within(path: str, directory: str) -> bool:
-    return Path(path).is_relative_to(directory)
-
-
-def _kept_by(root: str, path: str) -> bool:
-    return any(_within(path, os.path.realpath(os.path.join(root, name))) for name in KEPT)
 
 
 def _text(path: Path) -> str:
@@ -229,7 +190,7 @@ def _text(path: Path) -> str:
 
 def _read(text: str, filename: str) -> dict[str, Any]:
     """Return the checked content of a configuration file."""
-    document = _document(text, filename)
+    document = yamltext.parse(text)
     faults = list(document.faults)
     for deviation in schema.deviations(document, SCHEMA):
         where = ".".join(str(part) for part in deviation.position)
@@ -239,61 +200,6 @@ def _read(text: str, filename: str) -> dict[str, Any]:
         raise ConfigurationError(filename, tuple(faults))
     content: dict[str, Any] = document.value
     return content
-
-
-def _document(text: str, filename: str) -> Document:
-    """Read YAML with the line of every value; an empty file is an empty mapping."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigurationError(filename, (Fault(line, "", f"no YAML: {error.problem}"),)) from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(filename, (Fault(0, "", f"no YAML: {error}"),)) from error
-    except RecursionError as error:
-        raise ConfigurationError(filename, (Fault(0, "", "nested too deep"),)) from error
-    if node is None:
-        return Document({}, {}, ())
-    reader = _YamlReader(filename)
-    return Document(reader.value(node, ()), reader.lines, tuple(reader.faults))
-
-
-class _YamlReader:
-    """Turns YAML nodes into plain values, remembering lines; bounded, since aliases can multiply nodes."""
-
-    def __init__(self, filename: str) -> None:
-        self.filename = filename
-        self.lines: dict[Position, int] = {}
-        self.faults: list[Fault] = []
-        self.constructor = yaml.SafeLoader("")
-
-    def value(self, node: yaml.Node, position: Position) -> Any:
-        line = node.start_mark.line + 1
-        self.lines.setdefault(position, line)
-        if len(self.lines) > _NODE_LIMIT or len(position) > 16:
-            raise ConfigurationError(self.filename, (Fault(line, "", "too many values, or nested too deep"),))
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, (*position, index)) for index, item in enumerate(node.value)]
-        if isinstance(node, yaml.MappingNode):
-            return self.members(node, position)
-        try:
-            return self.constructor.construct_object(node)
-        except Exception as error:
-            # for a value that is not what its tag says, pyyaml raises whatever its own code stumbles over
-            kind, shown = node.tag.rpartition(":")[2], printable(repr(node.value))
-            raise ConfigurationError(self.filename, (Fault(line, "", f"no YAML: {shown} is no {kind}"),)) from error
-
-    def members(self, node: yaml.MappingNode, position: Position) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            line = key_node.start_mark.line + 1
-            if key in result:
-                self.faults.append(Fault(line, key, "duplicate key"))
-            member = (*position, key)
-            self.lines[member] = line
-            result[key] = self.value(value_node, member)
-        return result
 
 
 def _repeated_names(document: Document) -> list[Fault]:

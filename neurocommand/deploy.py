@@ -15,12 +15,13 @@ from pathlib import Path
 from neurocommand import record
 from neurocommand.errors import DeployError, ImmutableError, RefusedError
 from neurocommand.events import Finished, Listener, Noted, Started
-from neurocommand.files import digest_of, free_space, remove_leftovers, remove_tree, write_atomically
+from neurocommand.files import digest_of, free_space, remove_tree, write_atomically
 from neurocommand.image import inspection, sif, tree
-from neurocommand.layout import ReleaseDirectory, Root, owner_of_modulefile
+from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release
-from neurocommand.render import modulefile, plain, templates, wrapper
+from neurocommand.modulefiles import Modulefiles, make_link, refuse_link
+from neurocommand.render import plain, templates, wrapper
 
 # an unpacked tree is seldom more than this many times its compressed SIF
 _UNPACKED = 4
@@ -32,6 +33,7 @@ class Deployer:
 
     def __init__(self, root: Root, image_format: Format, mount_points: Sequence[str], listener: Listener) -> None:
         self.root = root
+        self.modulefiles = Modulefiles(root)
         self.format = image_format
         self.mount_points = tuple(mount_points)
         self.listener = listener
@@ -44,14 +46,14 @@ class Deployer:
         """
         try:
             for directory in (self.root.state, self.root.spool):
-                _refuse_link(directory)
+                refuse_link(directory)
             for directory in (self.root.staging, self.root.containers, self.root.modules):
-                _refuse_link(directory)
+                refuse_link(directory)
                 directory.mkdir(parents=True, exist_ok=True)
             self._give_back()
             remove_tree(self.root.staging)
             self.root.staging.mkdir()
-            _link(self.root.modules_link, os.path.relpath(self.root.modules, self.root.containers))
+            make_link(self.root.modules_link, os.path.relpath(self.root.modules, self.root.containers))
         except OSError as error:
             raise _cannot_write(self.root.path, error) from error
 
@@ -83,7 +85,7 @@ class Deployer:
         release = declaration.release
         self.listener(Started(release.id, "deploy"))
         self._refuse_foreign(release)
-        self._refuse_foreign_modulefile(release)
+        self.modulefiles.refuse_foreign(release)
         self._refuse_without_space(release, artifact, path)
         if (seen := digest_of(path)) != (artifact.sha256, artifact.size):
             raise ImmutableError(f"{release}: {path} has sha256 {seen[0]}, the locked one is {artifact.sha256}")
@@ -91,8 +93,7 @@ class Deployer:
             staged = ReleaseDirectory(self.root.staging / release.id, release)
             new, found = self._stage(staged, declaration, artifact, path)
             self._exchange(staged)
-            self._write_modulefile(new, found)
-            self._unlink_modulefiles(release, keep=new.categories)
+            self.modulefiles.write(new, found)
             directory = self.root.release(release)
             os.replace(directory.pending_record, directory.record)
         except OSError as error:
@@ -111,14 +112,13 @@ class Deployer:
         directory = self.root.release(declaration.release)
         artifact = Artifact(deployed.sha256, deployed.size)
         self._refuse_foreign(declaration.release)
-        self._refuse_foreign_modulefile(declaration.release)
+        self.modulefiles.refuse_foreign(declaration.release)
         try:
             found = self._inspect(directory, deployed.format, None)
             new = _record(declaration, artifact, found, deployed.format)
             self._write_wrappers(directory.wrappers, declaration.release, found, deployed.format)
             _write_texts(directory.path, found)
-            self._write_modulefile(new, found)
-            self._unlink_modulefiles(new.release, keep=new.categories)
+            self.modulefiles.write(new, found)
             write_atomically(directory.record, record.render(new))
         except OSError as error:
             raise _cannot_write(self.root.path, error) from error
@@ -135,7 +135,7 @@ class Deployer:
         directory = self.root.release(release)
         gone = self.root.staging / f"{release.id}.removed"
         try:
-            self._unlink_modulefiles(release, keep=None)
+            self.modulefiles.remove(release)
             if directory.record.exists():
                 # from here on a killed removal is told apart from a deployed release
                 os.replace(directory.record, directory.pending_record)
@@ -152,14 +152,6 @@ class Deployer:
             return
         if directory.path.is_symlink() or not any(os.path.lexists(path) for path in ours):
             raise DeployError(f"{directory.path}: not deployed by neurocommand", "move it away")
-
-    def _refuse_foreign_modulefile(self, release: Release) -> None:
-        """See that a modulefile in the place of ours is ours, and that no link leads its directory elsewhere."""
-        target = self.root.modulefile(release)
-        for directory in (self.root.categories, target.parent):
-            _refuse_link(directory)
-        if os.path.lexists(target) and not _owner(target):
-            raise DeployError(f"{target}: not made by neurocommand", "move it away")
 
     def _refuse_without_space(self, release: Release, artifact: Artifact, path: Path) -> None:
         linked = self.format == "sif" and path.stat().st_dev == self.root.staging.stat().st_dev
@@ -212,7 +204,7 @@ class Deployer:
 
     def _write_wrappers(self, directory: Path, release: Release, found: Inspection, image_format: Format) -> None:
         """Write every wrapper in place of its predecessor, and remove those of commands that are gone."""
-        _refuse_link(directory)
+        refuse_link(directory)
         directory.mkdir(exist_ok=True)
         for command in found.commands:
             write_atomically(directory / command, wrapper.wrapper(release, command, image_format), 0o755, durable=False)
@@ -228,36 +220,6 @@ class Deployer:
             os.rename(final.path, old)
         os.rename(staged.path, final.path)
         remove_tree(old)
-
-    def _write_modulefile(self, new: DeployRecord, found: Inspection) -> None:
-        target = self.root.modulefile(new.release)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for category in new.categories:
-            link = self.root.category_link(new.release, category)
-            for directory in (link.parent.parent, link.parent):
-                _refuse_link(directory)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            _link(link, os.path.relpath(target, link.parent))
-        write_atomically(target, modulefile.lua(new.release, found, new.categories, new.format))
-
-    def _unlink_modulefiles(self, release: Release, keep: Sequence[str] | None) -> None:
-        """Remove a release's links of categories that are not kept; with None, all of them and the modulefile.
-
-        The modulefile of a version belongs to one build date of it; that of another release is left alone.
-        """
-        target = self.root.modulefile(release)
-        if os.path.lexists(target) and _owner(target) != release.id:
-            return
-        kept = {self.root.category_link(release, category) for category in keep or ()}
-        for directory in self.root.categories.iterdir() if self.root.categories.is_dir() else ():
-            link = self.root.category_link(release, directory.name)
-            if link not in kept and link.is_symlink() and os.path.realpath(link) == os.path.realpath(target):
-                link.unlink()
-                _remove_empty(link.parent, self.root.categories)
-        if keep is None and not target.parent.is_symlink() and target.parent.is_dir():
-            target.unlink(missing_ok=True)
-            remove_leftovers(target.parent, target.name.__eq__)
-            _remove_empty(target.parent, self.root.modules)
 
 
 def _record(declaration: Declaration, artifact: Artifact, found: Inspection, image_format: Format) -> DeployRecord:
@@ -278,46 +240,12 @@ def _write_texts(directory: Path, found: Inspection) -> None:
     write_atomically(directory / "README.md", found.readme, durable=False)
 
 
-def _refuse_link(directory: Path) -> None:
-    if directory.is_symlink():
-        raise DeployError(f"{directory}: a symbolic link, and nothing is written through it", "move it away")
-
-
-def _owner(modulefile: Path) -> str:
-    """Return the id of the release that a modulefile was made for; nothing when it is not ours."""
-    if modulefile.is_symlink() or not modulefile.is_file():
-        return ""
-    return owner_of_modulefile(modulefile.read_text(encoding="utf-8", errors="replace"))
-
-
-def _link(link: Path, target: str) -> None:
-    """Make a symbolic link, in place of one that points elsewhere, without a moment when it is missing."""
-    if link.is_symlink() and os.readlink(link) == target:
-        return
-    if os.path.lexists(link) and not link.is_symlink():
-        raise DeployError(f"{link}: not made by neurocommand, but a link belongs there", "move it away")
-    temporary = link.with_name(f".{link.name}.partial")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.replace(temporary, link)
-
-
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
     target.chmod(0o644)
-
-
-def _remove_empty(directory: Path, above: Path) -> None:
-    """Remove a directory and its parents below ``above`` as far as they are empty."""
-    while directory != above and above in directory.parents:
-        try:
-            directory.rmdir()
-        except OSError:
-            return
-        directory = directory.parent
 
 
 def _cannot_write(path: Path, error: OSError) -> DeployError:

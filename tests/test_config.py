@@ -20,6 +20,7 @@ from neurocommand import config, schema
 from neurocommand.config import ConfigurationError, DirectorySettings, HttpSettings, S3Settings
 from neurocommand.errors import UsageError
 from neurocommand.layout import Root
+from neurocommand.places import KEPT
 
 
 def write(path: Path, text: str) -> Path:
@@ -241,7 +242,7 @@ def test_whatever_stands_where_it_does_not_belong_is_a_fault_or_a_setting(
 
 def test_what_a_root_keeps_is_what_the_layout_says() -> None:
     root = Root(Path("/r"))
-    assert {root.path / name for name in config.KEPT} == {root.state, root.containers, root.modules, root.categories}
+    assert {root.path / name for name in KEPT} == {root.state, root.containers, root.modules, root.categories}
 
 
 STORE = "stores: [{name: a, kind: directory, path: %s}, {name: b, kind: directory, path: other, writable: false}]"

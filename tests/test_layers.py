@@ -11,12 +11,13 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 # other. The first three steps are L0, the last three L6. stores.interface is the contract that others may name.
 LADDER = (
     {"model", "errors", "events"},
-    {"process", "files", "jsontext", "observation", "web"},
-    {"schema"},
+    {"process", "files", "jsontext", "observation", "places", "web"},
+    {"schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"plan", "render"},
     {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
-    {"observe", "deploy"},
+    {"observe", "modulefiles"},
+    {"deploy"},
     {"apply"},
     {"commands"},
     {"cli"},
@@ -72,7 +73,7 @@ DOORS = {
     "subprocess": {"neurocommand.process"},
     "spython": {"neurocommand.image.sif"},
     "boto3": {"neurocommand.stores.s3"},
-    "yaml": {"neurocommand.config"},
+    "yaml": {"neurocommand.yamltext"},
     "oras": {"neurocommand.registry"},
     "rich": {"neurocommand.commands.console"},
 }
