@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurocommand import download
-from neurocommand.config import RegistrySettings
 from neurocommand.deploy import Deployer
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, RegistryError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
@@ -22,6 +21,7 @@ from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
 from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
+from neurocommand.settings import RegistrySettings
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
 

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from neurocommand import config, schema
-from neurocommand.config import ConfigurationError, DirectorySettings, HttpSettings, S3Settings
+from neurocommand.config import ConfigurationError
 from neurocommand.errors import UsageError
 from neurocommand.layout import Root
 from neurocommand.places import KEPT
+from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
 
 
 def write(path: Path, text: str) -> Path:

@@ -22,7 +22,7 @@ else:
     from typing_extensions import assert_never
 
 if TYPE_CHECKING:
-    from neurocommand.config import Settings, StoreSettings
+    from neurocommand.settings import Settings, StoreSettings
     from neurocommand.stores.interface import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,7 +107,7 @@ def _acceptable(name: str) -> Callable[[str], None]:
 
 
 def _store(entry: StoreSettings) -> Store:
-    from neurocommand.config import DirectorySettings, HttpSettings, S3Settings
+    from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
     from neurocommand.stores.retry import RetryingStore
 
     match entry:
