@@ -19,6 +19,7 @@ from neurocommand.settings import (
     DirectorySettings,
     HttpSettings,
     RegistrySettings,
+    RetentionSettings,
     S3Settings,
     Settings,
     StoreSettings,
@@ -160,9 +161,9 @@ def _repeated_names(document: Document) -> list[Fault]:
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Let a file's own top-level keys replace the defaults; the sections install and publish merge by key."""
+    """Let a file's own top-level keys replace the defaults; three sections merge by their keys."""
     result = {**defaults, **own}
-    for section in ("install", "publish"):
+    for section in ("install", "publish", "retention"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -188,6 +189,8 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
+        quorum=content["quorum"],
+        retention=RetentionSettings(**{**content["retention"], "pinned": frozenset(content["retention"]["pinned"])}),
     )
 
 
@@ -233,7 +236,8 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
     match entry["kind"]:
         case "directory":
             path, writable = _path(entry["path"], base), entry.get("writable", True)
-            return DirectorySettings(entry["name"], path, writable, entry.get("create", False))
+            mode = entry.get("mode", "copy")
+            return DirectorySettings(entry["name"], path, writable, entry.get("create", False), mode)
         case "s3":
             return S3Settings(
                 name=entry["name"],
@@ -244,6 +248,7 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 profile=entry.get("profile"),
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
+                mode=entry.get("mode", "copy"),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from neurocommand.actions import Convert
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
-from neurocommand.plan import Convert
 
 STAGE = pipeline.Stage((Convert,), deploys=False)
 

@@ -13,6 +13,7 @@ import click
 
 from neurocommand import config, observe, registry
 from neurocommand import plan as planning
+from neurocommand.actions import Action, Plan, Problem, Retire
 from neurocommand.apply import Outcome, Workshop
 from neurocommand.commands import report
 from neurocommand.commands.console import echo_json
@@ -24,7 +25,6 @@ from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 from neurocommand.model import Artifact, Release
 from neurocommand.observation import Observation
-from neurocommand.plan import Action, Plan, Problem, Retire
 from neurocommand.render import templates
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool

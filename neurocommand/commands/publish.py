@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from neurocommand.actions import Deploy, Retire, Rewrap
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases, takes_root
-from neurocommand.plan import Deploy, Retire, Rewrap
 
 STAGE = pipeline.Stage((Deploy, Rewrap, Retire), deploys=True)
 

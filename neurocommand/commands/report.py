@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from neurocommand.actions import Action, Adopt, Copy, Plan, Problem, Upload
 from neurocommand.apply import Done, Failed, Outcome, Skipped
 from neurocommand.commands.console import Console
 from neurocommand.errors import printable_lines
-from neurocommand.plan import Action, Adopt, Copy, Plan, Problem, Upload
 
 
 def action_name(action: Action) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from neurocommand.actions import Copy, Upload
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
-from neurocommand.plan import Copy, Upload
 
 STAGE = pipeline.Stage((Upload, Copy), deploys=False)
 
