@@ -15,7 +15,7 @@ LADDER = (
     {"schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},
-    {"actions", "memory", "render"},
+    {"actions", "memory", "render", "verification"},
     {"plan"},
     {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
     {"observe", "modulefiles"},

@@ -34,4 +34,4 @@ def command(
       neurocommand publish niimath --dry-run
     """
     pipeline.require_root(session, root)
-    return pipeline.run(session, STAGE, releases, root=root, dry_run=dry_run, as_json=as_json, force=force)
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force))

@@ -27,4 +27,4 @@ def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json:
       neurocommand upload niimath
       neurocommand upload --dry-run
     """
-    return pipeline.run(session, STAGE, releases, root=None, dry_run=dry_run, as_json=as_json)
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json))
