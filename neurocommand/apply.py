@@ -6,7 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neurocommand import download
@@ -41,10 +41,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """An action failed, and why."""
+    """An action failed, and why; not fatal where its release is live without it."""
 
     action: Action
     error: NeurocommandError
+    fatal: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ class Workshop:
             outcome = self._outcome(action)
             if isinstance(outcome, Failed):
                 missed += stores
-                failed = "" if stores and missed <= spare else f"{type(action).__name__.lower()} failed"
+                if stores and missed <= spare:
+                    outcome = replace(outcome, fatal=False)
+                else:
+                    failed = f"{type(action).__name__.lower()} failed"
             yield outcome
 
     def _outcome(self, action: Action) -> Outcome:

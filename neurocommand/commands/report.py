@@ -47,8 +47,8 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
     match outcome:
         case Done(_, detail):
             return {**values, "outcome": "done", "detail": detail}
-        case Failed(_, error):
-            return {**values, "outcome": "failed", "error": error.message, "hint": error.hint}
+        case Failed(_, error, fatal):
+            return {**values, "outcome": "failed", "error": error.message, "hint": error.hint, "fatal": fatal}
         case Skipped(_, reason):
             return {**values, "outcome": "skipped", "error": reason}
 
@@ -99,7 +99,7 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
 
 def exit_code(outcomes: Iterable[Outcome], problems: Sequence[Problem]) -> int:
     """Return the gravest exit code: 4 before 3 before the others, 0 when all went well."""
-    codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed)}
+    codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed) and outcome.fatal}
     codes |= {problem.exit_code for problem in problems}
     return next((code for code in (4, 3) if code in codes), min(codes, default=0))
 
