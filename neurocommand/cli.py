@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": "Convert images to SIF, and lock them.",
     "install": "Install releases under a prefix of this host.",
     "list": "List the releases of the manifest.",
+    "lock": "Unite what several machines locked.",
     "mirror": "Fill every writable store from any store that holds the locked bytes.",
     "plan": "Show what a sync would do, and why.",
     "publish": "Deploy releases from the stores to the shared root.",

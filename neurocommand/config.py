@@ -1,6 +1,7 @@
 """Settings: neurocommand.yaml over the defaults, and the only place that reads settings from the environment.
 
-Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_PREFIX`` the prefix of ``install``.
+Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_PREFIX`` the prefix of ``install``,
+``NEUROCOMMAND_STATE`` the state directory.
 """
 
 from __future__ import annotations
@@ -172,7 +173,9 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
     def path(text: str) -> Path:
         return _path(text, base)
 
-    state = path(content["state"])
+    state = (
+        Path(environ["NEUROCOMMAND_STATE"]).absolute() if environ.get("NEUROCOMMAND_STATE") else path(content["state"])
+    )
     manifest, install, publish = content["manifest"], content["install"], content["publish"]
     if manifest != BUNDLED and not is_address(manifest):
         manifest = str(path(manifest))

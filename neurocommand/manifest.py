@@ -8,7 +8,7 @@ The format is Neurodesk's: an entry with an empty ``exec`` is a release, any oth
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,14 +107,16 @@ class Manifest:
             UsageError: an argument means no release.
         """
         chosen = {self.choose(argument).release for argument in arguments}
-        if not chosen:
-            return self
+        return self.reduced(chosen.__contains__) if chosen else self
+
+    def reduced(self, wanted: Callable[[Release], bool]) -> Manifest:
+        """Return the manifest with the wanted releases alone; what it retires is left out, too."""
         groups = (
             Group(
                 group.name,
                 group.categories,
-                tuple(d for d in group.declarations if d.release in chosen),
-                tuple(launcher for launcher in group.launchers if launcher.release in chosen),
+                tuple(d for d in group.declarations if wanted(d.release)),
+                tuple(launcher for launcher in group.launchers if wanted(launcher.release)),
                 (),
             )
             for group in self.groups

@@ -168,6 +168,24 @@ def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete:
 
 
 takes_releases = click.argument("releases", nargs=-1, metavar="[RELEASE]...", shell_complete=complete_release)
+
+
+class ShardType(click.ParamType):  # type: ignore[type-arg]
+    """``I/N``: the I-th of N machines that share the releases."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return I and N."""
+        index, _, number = str(value).partition("/")
+        if not (index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number) <= 10_000):
+            self.fail(f"{value!r} is no shard: write I/N with 1 <= I <= N", param, ctx)
+        return int(index), int(number)
+
+
+takes_shard = click.option(
+    "--shard", type=ShardType(), help="Only the I-th of N parts of the manifest; a release is always in the same part."
+)
 takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 takes_prune = click.option("--prune", is_flag=True, help="Delete objects of releases that were unlisted long ago.")
