@@ -21,6 +21,7 @@ from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError, printable_lines
 
 COMMANDS = {
+    "bundle": "Carry releases to a site without internet.",
     "check": "Check a manifest: every fault, each at its line.",
     "completion": "Print the completion script of a shell.",
     "convert": "Convert images to SIF, and lock them.",
