@@ -247,8 +247,8 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
                 url=entry.get("url", "").rstrip("/"),
-                part_size=entry.get("part_size", 8) << 20,
-                concurrency=entry.get("concurrency", 4),
+                part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
+                concurrency=int(entry.get("concurrency", 4)),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

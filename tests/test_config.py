@@ -56,7 +56,7 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
         "stores:\n"
         "  - {name: d, kind: directory, path: store, writable: false}\n"
         "  - {name: s, kind: s3, bucket: bucket, endpoint: 'http://127.0.0.1:1', region: r, prefix: p/, profile: x}\n"
-        "  - {name: a, kind: s3, bucket: bucket, anonymous: true, url: 'https://x/b/', part_size: 64, concurrency: 2}\n"
+        "  - {name: a, kind: s3, bucket: bucket, anonymous: true, url: 'https://x/b/', part_size: 64.0, concurrency: 2}\n"
         "  - {name: e, kind: directory, path: served, url: 'http://x/e/'}\n"
         "  - {name: h, kind: http, url: 'https://x/y/'}\n"
         "registries: [{name: r, url: '127.0.0.1:5000/n', insecure: true}]\n"
