@@ -192,8 +192,8 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
-        quorum=content["quorum"],
-        retention=RetentionSettings(**{**content["retention"], "pinned": frozenset(content["retention"]["pinned"])}),
+        quorum=None if content["quorum"] is None else int(content["quorum"]),
+        retention=_retention(content["retention"]),
     )
 
 
@@ -230,6 +230,12 @@ def _lock_beside(manifest: str, state: Path) -> Path:
     return path.with_name(path.stem + ".lock.json")
 
 
+def _retention(entry: dict[str, Any]) -> RetentionSettings:
+    # JSON Schema takes 8.0 for a whole number, too
+    numbers = {name: int(entry[name]) for name in ("grace_days", "floor", "cap")}
+    return RetentionSettings(**numbers, pinned=frozenset(entry["pinned"]))
+
+
 def _registry(entry: dict[str, Any]) -> RegistrySettings:
     templates = tuple(entry.get("templates", DEFAULT_TEMPLATES))
     return RegistrySettings(entry["name"], entry["url"], templates, entry.get("insecure", False))
@@ -240,7 +246,8 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
         case "directory":
             path, writable = _path(entry["path"], base), entry.get("writable", True)
             mode = entry.get("mode", "copy")
-            return DirectorySettings(entry["name"], path, writable, entry.get("create", False), mode)
+            url = entry.get("url", "").rstrip("/")
+            return DirectorySettings(entry["name"], path, writable, entry.get("create", False), mode, url)
         case "s3":
             return S3Settings(
                 name=entry["name"],
@@ -252,6 +259,9 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
                 mode=entry.get("mode", "copy"),
+                url=entry.get("url", "").rstrip("/"),
+                part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
+                concurrency=int(entry.get("concurrency", 4)),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

@@ -30,11 +30,12 @@ class DirectorySettings:
     writable: bool
     create: bool
     mode: Mode = "copy"
+    url: str = ""
 
 
 @dataclass(frozen=True)
 class S3Settings:
-    """A store in an S3 bucket; credentials come from boto3's own sources."""
+    """A store in an S3 bucket; credentials come from boto3's own sources. Sizes are in bytes."""
 
     name: str
     bucket: str
@@ -45,6 +46,9 @@ class S3Settings:
     anonymous: bool
     writable: bool
     mode: Mode = "copy"
+    url: str = ""
+    part_size: int = 8 << 20
+    concurrency: int = 4
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,21 @@ def check_key(store: str, key: str) -> None:
     """
     if not KEY.fullmatch(key):
         raise StoreError(f"store {store}: {key!r} is no key of an object", "use <application>_<version>_<date>.simg")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An HTTP address from which any client may read an object, whole or by Range.
+
+    Args:
+        url: the address; it may hold a signature, so it is no text for messages.
+        headers: (name, value) of what must be sent with each request; no text for messages either.
+        expires_in: seconds from now until it is refused; None when it stays.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    expires_in: float | None = None
 
 
 class Store(Protocol):
@@ -64,8 +80,21 @@ class Store(Protocol):
         """
         ...
 
+    def link(self, key: str) -> Link | None:
+        """Return an address of an object; None means that only ``get`` reads it.
+
+        Whether the object is there is not asked.
+
+        Raises:
+            StoreError: the store cannot make one now.
+        """
+        ...
+
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Store a local file whose bytes are the artifact's, in place of what was under the key.
+
+        Where the server can tell, only in place of what was there when ``put`` began: when somebody else was first, the
+        same artifact is success.
 
         Args:
             key: the object's key.
@@ -74,7 +103,8 @@ class Store(Protocol):
             advance: called with the number of bytes sent so far.
 
         Raises:
-            ImmutableError: the file's bytes are not the artifact's; nothing became visible.
+            ImmutableError: the file's bytes are not the artifact's, and nothing became visible; or somebody else put
+                other bytes meanwhile.
             StoreError: the store did not take it, or reads back something else.
         """
         ...
