@@ -6,17 +6,15 @@ import contextlib
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 from neurocommand import __version__
-from neurocommand.commands import streams
+from neurocommand.commands import interruption, streams
 from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError, printable_lines
 
@@ -85,7 +83,7 @@ def cli(ctx: click.Context, config_path: Path | None, verbose: bool, quiet: bool
 def main() -> NoReturn:
     """Run the command line and end the process with a documented exit code (docs/design.md §6)."""
     streams.prepare()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.prepare(_say_interrupted)
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -94,7 +92,7 @@ def main() -> NoReturn:
     except NeurocommandError as error:
         code = _report(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        code = _report("interrupted", "run the same command again to continue", 130)
+        interruption.leave(_say_interrupted)
     except OSError as error:
         code = _report(*_refusal(error), 1)
     except Exception:
@@ -130,8 +128,9 @@ def _wants_json(words: list[str]) -> bool:
     return verb != "run" and "--json" in words
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _say_interrupted() -> None:
+    _report("interrupted", "run the same command again to continue", interruption.CODE)
+    streams.flush()
 
 
 def _report_bug() -> int:

@@ -241,3 +241,51 @@ def test_a_record_that_is_damaged_or_cannot_be_reached_is_said(synced: World) ->
     assert "Too many levels of symbolic links" in done.err
     containers.unlink()
     assert synced.run("run", "small", "smallhello").code == 127
+
+
+@pytest.fixture
+def two_versions(world: World) -> World:
+    """A world where small 1.0 and 1.1 are installed, in the prefix."""
+    world.declare("small 1.0", "small 1.1")
+    assert world.run("convert").code == 0
+    assert world.run("upload").code == 0
+    assert world.run("install", "small/1.0", "small/1.1").code == 0
+    return world
+
+
+def test_run_asks_nobody_but_what_is_deployed(two_versions: World) -> None:
+    world = two_versions
+    (world.path / "apps.json").write_text("{")
+    (world.path / "apps.lock.json").write_text("{")
+    for argument, version in (("small", "1.1"), ("small/1.0", "1.0"), ("small_1.1_20260101", "1.1")):
+        done = world.run("run", argument, "smallsh", "-c", "cat /opt/small/version")
+        assert (done.code, done.out, done.err) == (0, f"small {version}", "")
+    world.config.write_text(world.config.read_text().replace("apps.json", refused_url() + "/apps.json"))
+    done = world.run("run", "small", "smallexit", "7")
+    assert (done.code, done.out, done.err) == (7, "", "")
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"), [("small/9", "did you mean small/1.1, small/1.0?"), ("smal", "did you mean small?")]
+)
+def test_run_names_what_is_deployed_instead(two_versions: World, argument: str, hint: str) -> None:
+    done = two_versions.run("run", argument, "smallhello")
+    assert done.code == 127
+    assert hint in done.err
+
+
+def test_run_takes_the_highest_version_that_has_a_record(two_versions: World) -> None:
+    (two_versions.path / "prefix/containers/small_1.1_20260101/record.json").unlink()
+    assert two_versions.run("run", "small", "smallsh", "-c", "cat /opt/small/version").out == "small 1.0"
+
+
+def test_an_installed_release_that_the_manifest_lists_no_more_is_shown(two_versions: World) -> None:
+    two_versions.declare("small 1.0")
+    done = two_versions.run("show", "small/1.1")
+    assert done.code == 0, done.err
+    assert "not in the manifest" in done.out
+    assert f"{two_versions.path}/prefix: deployed" in done.out
+    values = two_versions.outcomes("show", "small/1.1")
+    assert (values["label"], values["categories"]) == (None, ["body"])
+    assert "smallhello" in values["commands"]
+    assert two_versions.run("show", "small/9").code == 2
