@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurocommand.model import Format
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A name and a password; never shown."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ LADDER = (
     {"process", "files", "jsontext", "observation", "places", "settings", "web"},
     {"schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
-    {"plan", "render"},
+    {"plan", "render", "registrysession"},
     {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
     {"observe", "modulefiles"},
     {"deploy"},
@@ -74,7 +74,7 @@ DOORS = {
     "spython": {"neurocommand.image.sif"},
     "boto3": {"neurocommand.stores.s3"},
     "yaml": {"neurocommand.yamltext"},
-    "oras": {"neurocommand.registry"},
+    "oras": {"neurocommand.registrysession"},
     "rich": {"neurocommand.commands.console"},
 }
 
