@@ -107,7 +107,7 @@ def _acceptable(name: str) -> Callable[[str], None]:
 
 
 def _store(entry: StoreSettings) -> Store:
-    from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
+    from neurocommand.settings import DirectorySettings, HttpSettings, OciSettings, S3Settings
     from neurocommand.stores.retry import RetryingStore
 
     match entry:
@@ -128,6 +128,20 @@ def _store(entry: StoreSettings) -> Store:
                     profile=entry.profile,
                     anonymous=entry.anonymous,
                     writable=entry.writable,
+                )
+            )
+        case OciSettings():
+            from neurocommand.stores.oci import OciStore
+
+            return RetryingStore(
+                OciStore(
+                    entry.name,
+                    entry.url,
+                    insecure=entry.insecure,
+                    credentials=entry.credentials,
+                    writable=entry.writable,
+                    images=entry.images,
+                    state=entry.state,
                 )
             )
         case HttpSettings():

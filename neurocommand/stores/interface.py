@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,21 @@ def check_key(store: str, key: str) -> None:
     """
     if not KEY.fullmatch(key):
         raise StoreError(f"store {store}: {key!r} is no key of an object", "use <application>_<version>_<date>.simg")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An HTTP address from which any client may read an object, whole or by Range.
+
+    Args:
+        url: the address; it may hold a signature, so it is no text for messages.
+        headers: (name, value) of what must be sent with each request; no text for messages either.
+        expires_in: seconds from now until it is refused; None when it stays.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    expires_in: float | None = None
 
 
 class Store(Protocol):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance.cases import CASES, Case
 
-NEEDS = {"s3": ("moto_url",), "http": ("web_server",)}
+NEEDS = {"s3": ("moto_url",), "oci": ("registry",), "http": ("web_server",)}
 
 
 @pytest.fixture
