@@ -538,10 +538,10 @@ def test_a_registry_without_space(answer: Answer, registry: Registry, web_server
 def test_a_blob_that_breaks_off_or_goes_on_is_noticed(registry: Registry, web_server: Serve, tmp_path: Path) -> None:
     push_sif(registry.host, "neurodesk/sif", TAG, b"12345")
     behind = forward_to(registry.host)
-    for body, headers in ((b"123", {}), (b"1234567", {}), (b"12345", {"Content-Length": "9"})):
+    for answer in (Answer(200, b"123"), Answer(200, b"1234567"), Answer(200, b"12345", sent=3)):
 
-        def respond(request: Request, body: bytes = body, headers: dict[str, str | None] = headers) -> Answer:
-            return Answer(200, body, headers) if "/blobs/" in request.path else behind(request)
+        def respond(request: Request, answer: Answer = answer) -> Answer:
+            return answer if "/blobs/" in request.path else behind(request)
 
         with pytest.raises(TransientStoreError):
             store_on(web_server(respond).host).get(KEY, tmp_path / "got", nothing)
