@@ -240,7 +240,9 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
     match entry["kind"]:
         case "directory":
             path, writable = _path(entry["path"], base), entry.get("writable", True)
-            return DirectorySettings(entry["name"], path, writable, entry.get("create", False))
+            return DirectorySettings(
+                entry["name"], path, writable, entry.get("create", False), url=entry.get("url", "").rstrip("/")
+            )
         case "s3":
             return S3Settings(
                 name=entry["name"],
@@ -251,6 +253,9 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 profile=entry.get("profile"),
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
+                url=entry.get("url", "").rstrip("/"),
+                part_size=entry.get("part_size", 8) << 20,
+                concurrency=entry.get("concurrency", 4),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

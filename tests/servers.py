@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import ipaddress
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -163,7 +164,10 @@ class WebServer:
 
 
 def serve_directory(directory: Path, metadata: bool = False) -> Respond:
-    """Answer HEAD and GET with the files of a directory, 404 else; with ``metadata`` state the sha256 as S3 does."""
+    """Answer HEAD and GET with the files of a directory, or one range of them, 404 else.
+
+    With ``metadata`` state the sha256 as S3 does.
+    """
 
     def respond(request: Request) -> Answer:
         path = directory / request.path.lstrip("/")
@@ -173,7 +177,12 @@ def serve_directory(directory: Path, metadata: bool = False) -> Respond:
         headers: dict[str, str | None] = {"Content-Type": "application/octet-stream"}
         if metadata:
             headers["x-amz-meta-sha256"] = hashlib.sha256(body).hexdigest()
-        return Answer(200, body, headers)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        if wanted is None:
+            return Answer(200, body, headers)
+        first, last = int(wanted[1]), min(int(wanted[2] or len(body)), len(body) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+        return Answer(206, body[first : last + 1], headers)
 
     return respond
 

@@ -72,7 +72,7 @@ def test_imports_point_downwards(module: str) -> None:
 DOORS = {
     "subprocess": {"neurocommand.process"},
     "spython": {"neurocommand.image.sif"},
-    "boto3": {"neurocommand.stores.s3"},
+    "boto3": {"neurocommand.stores.s3client"},
     "yaml": {"neurocommand.yamltext"},
     "oras": {"neurocommand.registrysession"},
     "rich": {"neurocommand.commands.console"},

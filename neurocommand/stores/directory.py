@@ -14,7 +14,7 @@ from typing import BinaryIO
 from neurocommand.errors import StoreError, StoreFullError
 from neurocommand.files import copy_with_digest, current_umask, partial, remove_leftovers
 from neurocommand.model import SHA256, Artifact, StoredObject
-from neurocommand.stores.interface import KEY, Advance, check_key
+from neurocommand.stores.interface import KEY, Advance, Link, check_key
 from neurocommand.stores.transfer import GuardedReader, check_kept, check_sent, receive
 
 RECORDS = ".sha256"
@@ -34,16 +34,20 @@ class DirectoryStore:
             then a file system may not be mounted.
         writable: False refuses ``put`` and ``delete``.
         make_parents: the parents are ours to make, as below a user's own data directory; missing, they mean empty.
+        url: http or https address at which somebody serves the directory; empty where nobody does.
     """
 
     listable = True
     lists_digests = True
 
-    def __init__(self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False) -> None:
+    def __init__(
+        self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False, url: str = ""
+    ) -> None:
         self.name = name
         self.path = path
         self.writable = writable
         self.make_parents = make_parents
+        self.url = url.rstrip("/")
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object, with its sha256 where it is known."""
@@ -57,6 +61,11 @@ class DirectoryStore:
         check_key(self.name, key)
         with self._normalised(f"cannot tell whether it holds {key}"):
             return self._look(key) if self._is_there() else None
+
+    def link(self, key: str) -> Link | None:
+        """Return the object's address where the directory is served."""
+        check_key(self.name, key)
+        return Link(f"{self.url}/{key}") if self.url else None
 
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Copy a file in under a hidden name, verify it, make it durable, then give it its name in one step."""

@@ -13,7 +13,7 @@ import urllib3
 from neurocommand import web
 from neurocommand.errors import StoreError, TransientStoreError, UsageError
 from neurocommand.model import SHA256, SIZE_LIMIT, Artifact, StoredObject
-from neurocommand.stores.interface import Advance, check_key
+from neurocommand.stores.interface import Advance, Link, check_key
 from neurocommand.stores.transfer import Arriving, GuardedReader, receive
 
 # Where S3 and Swift show the metadata that our S3 adapter writes.
@@ -55,6 +55,11 @@ class HttpStore:
         """Ask with HEAD; redirects are followed."""
         with self._ask("HEAD", key) as answer:
             return None if answer.status_code in self.absent else self._stated(key, answer)
+
+    def link(self, key: str) -> Link:
+        """Return the object's address."""
+        check_key(self.name, key)
+        return Link(f"{self.url}/{key}")
 
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Refuse: the store is read-only."""

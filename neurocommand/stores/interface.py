@@ -80,8 +80,21 @@ class Store(Protocol):
         """
         ...
 
+    def link(self, key: str) -> Link | None:
+        """Return an address of an object; None means that only ``get`` reads it.
+
+        Whether the object is there is not asked.
+
+        Raises:
+            StoreError: the store cannot make one now.
+        """
+        ...
+
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Store a local file whose bytes are the artifact's, in place of what was under the key.
+
+        Where the server can tell, only in place of what was there when ``put`` began: when somebody else was first, the
+        same artifact is success.
 
         Args:
             key: the object's key.
@@ -90,7 +103,8 @@ class Store(Protocol):
             advance: called with the number of bytes sent so far.
 
         Raises:
-            ImmutableError: the file's bytes are not the artifact's; nothing became visible.
+            ImmutableError: the file's bytes are not the artifact's, and nothing became visible; or somebody else put
+                other bytes meanwhile.
             StoreError: the store did not take it, or reads back something else.
         """
         ...

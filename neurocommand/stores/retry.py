@@ -11,7 +11,7 @@ from tenacity.wait import wait_base
 
 from neurocommand.errors import TransientStoreError
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance, Store
+from neurocommand.stores.interface import Advance, Link, Store
 
 # A server that asks for a longer wait than this many seconds is given up for this run.
 LONGEST_WAIT = 60.0
@@ -52,8 +52,12 @@ class RetryingStore:
         """Ask the inner store for an object."""
         return self._questions(lambda: self.inner.stat(key))
 
+    def link(self, key: str) -> Link | None:
+        """Ask the inner store for an address."""
+        return self._questions(lambda: self.inner.link(key))
+
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Put to the inner store; a second attempt sends everything again."""
+        """Put to the inner store; a second attempt sends everything again, but what the store itself goes on with."""
         self._transfers(lambda: self.inner.put(key, path, artifact, advance))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:

@@ -60,6 +60,8 @@ def _refusal(text: str, error: Any) -> StoreError:
     full = code(error) in _FULL or status(error) == 507
     if full or (status(error) in (403, 413) and "quota" in message.lower()):
         return StoreFullError(shown, "free some space there, or raise its quota")
+    if code(error) == "NoSuchUpload":  # somebody took it for a killed run's; a new one may go well
+        return TransientStoreError(shown)
     if status(error) in _BUSY:
         stated = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
         return TransientStoreError(shown, retry_after=float(stated) if stated.isdecimal() else None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 import tenacity
 
 from neurocommand.model import TAG, StoredObject
@@ -22,6 +23,7 @@ from neurocommand.stores.oci import OciStore
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
 from tests.servers import Registry, Respond, WebServer, push_sif, refused_url, serve_directory
+from tests.swift import Swift
 
 
 class Case(ABC):
@@ -29,6 +31,7 @@ class Case(ABC):
 
     store: Store
     recipe: str = ""
+    links: bool = False  # whether it gives addresses of its objects
 
     @abstractmethod
     def plant(self, key: str, data: bytes) -> None:
@@ -49,6 +52,10 @@ class Case(ABC):
     def planted(self, key: str, data: bytes) -> StoredObject:
         """Return what the store is to say of an object that was planted: no more than it can know."""
         return StoredObject(key, len(data))
+
+    def close(self) -> None:
+        """Close what the case opened."""
+        return
 
 
 class DirectoryCase(Case):
@@ -88,13 +95,33 @@ class RetryingCase(DirectoryCase):
 
 
 class S3Case(Case):
-    def __init__(self, directory: Path, moto_url: str, **_: Any) -> None:
-        self.bucket, self.url = directory.name.replace("_", "-").lower(), moto_url
-        self.server = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
+    """A bucket; in parts of the smallest size that S3 allows, so that small objects are many."""
+
+    PART = 5 << 20
+    links = True
+
+    def __init__(self, directory: Path, server: Any, url: str, credentials: dict[str, str]) -> None:
+        self.bucket, self.url, self.server = directory.name.replace("_", "-").lower(), url, server
         self.server.create_bucket(Bucket=self.bucket)
-        arguments = f"'bucket', {self.bucket!r}, endpoint={moto_url!r}, prefix='images', stale_after=0"
-        self.recipe = f"from neurocommand.stores.s3 import S3Store\nstore = S3Store({arguments})"
-        self.store = S3Store("bucket", self.bucket, endpoint=moto_url, prefix="images", stale_after=0)
+        self.records = directory / "uploads"
+        self.store = self.make()
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        self.recipe = (
+            f"import os\nfrom pathlib import PosixPath\nos.environ.update({credentials!r})\n"
+            f"from neurocommand.stores.s3 import S3Store\nstore = S3Store('bucket', {self.bucket!r}, {arguments})"
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "endpoint": self.url,
+            "prefix": "images",
+            "part_size": self.PART,
+            "records": self.records,
+            "stale_after": 0,
+        }
+
+    def make(self, **others: Any) -> S3Store:
+        return S3Store("bucket", self.bucket, **{**self.arguments(), **others})
 
     def plant(self, key: str, data: bytes) -> None:
         self.server.put_object(Bucket=self.bucket, Key=f"images/{key}", Body=data)
@@ -103,14 +130,36 @@ class S3Case(Case):
         return S3Store("gone", self.bucket, endpoint=refused_url())
 
     def read_only(self) -> Store:
-        return S3Store("bucket", self.bucket, endpoint=self.url, prefix="images", writable=False)
+        return self.make(writable=False)
 
     def leftovers(self) -> list[str]:
         uploads = self.server.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
-        return [upload["Key"] for upload in uploads]
+        records = [path.name for path in self.records.iterdir()] if self.records.is_dir() else []
+        return [upload["Key"] for upload in uploads] + records
+
+    def close(self) -> None:
+        self.server.close()
+
+
+class MotoCase(S3Case):
+    def __init__(self, directory: Path, moto_url: str, **_: Any) -> None:
+        server = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
+        super().__init__(directory, server, moto_url, {})
+
+
+class SwiftS3Case(S3Case):
+    """Swift's S3 API: private buckets, checksums that are looked at, and conditions that it knows in part."""
+
+    def __init__(self, directory: Path, swift: Swift, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+        credentials = {"AWS_ACCESS_KEY_ID": swift.user, "AWS_SECRET_ACCESS_KEY": swift.key}
+        for name, value in credentials.items():
+            monkeypatch.setenv(name, value)
+        super().__init__(directory, swift.s3(), swift.url, credentials)
 
 
 class OciCase(Case):
+    links = True
+
     def __init__(self, directory: Path, registry: Registry, **_: Any) -> None:
         self.server, self.state = registry, directory / "state"
         url, part = f"{registry.host}/neurodesk/sif", 6 << 20
@@ -144,6 +193,8 @@ class OciCase(Case):
 
 
 class HttpCase(Case):
+    links = True
+
     def __init__(self, directory: Path, web_server: Callable[[Respond], WebServer], **_: Any) -> None:
         self.path = directory / "served"
         self.path.mkdir()
@@ -159,9 +210,10 @@ class HttpCase(Case):
 CASES: dict[str, type[Case]] = {
     "directory": DirectoryCase,
     "retry": RetryingCase,
-    "s3": S3Case,
+    "s3": MotoCase,
+    "swift-s3": SwiftS3Case,
     "oci": OciCase,
     "http": HttpCase,
 }
-WRITABLE = ("directory", "retry", "s3", "oci")
-LISTABLE = ("directory", "retry", "s3", "oci")
+WRITABLE = ("directory", "retry", "s3", "swift-s3", "oci")
+LISTABLE = ("directory", "retry", "s3", "swift-s3", "oci")

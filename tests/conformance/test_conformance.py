@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from neurocommand import web
 from neurocommand.errors import ImmutableError, StoreError, StoreFullError
 from neurocommand.model import Artifact, StoredObject
 from tests.conformance.cases import CASES, LISTABLE, WRITABLE, Case
@@ -167,6 +168,29 @@ def test_threads_share_a_store(case: Case, tmp_path: Path, caplog: pytest.LogCap
         assert all(pool.map(read, names))
     # A warning of a library would be printed on standard error.
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@every
+def test_a_link_gives_the_same_bytes_to_any_client(case: Case) -> None:
+    data = data_of(3 * MIB + 7)
+    case.plant(KEY, data)
+    link = case.store.link(KEY)
+    assert (link is not None) == case.links
+    if link is None:
+        return
+    with web.Session(read=60) as client:
+        whole = client.request("GET", link.url, headers=dict(link.headers))
+        assert (whole.status_code, whole.content) == (200, data)
+        tail = client.request("GET", link.url, headers={**dict(link.headers), "Range": f"bytes={MIB}-{2 * MIB - 1}"})
+        assert (tail.status_code, tail.content) == (206, data[MIB : 2 * MIB])
+        assert tail.headers["Content-Range"] == f"bytes {MIB}-{2 * MIB - 1}/{len(data)}"
+    assert link.expires_in is None or link.expires_in > 60
+
+
+@every
+def test_a_link_to_what_is_no_key_is_refused(case: Case) -> None:
+    with pytest.raises(StoreError):
+        case.store.link("../x.simg")
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------
