@@ -6,10 +6,11 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neurocommand import download
+from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.deploy import Deployer
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, RegistryError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
@@ -20,7 +21,6 @@ from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
-from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.settings import RegistrySettings
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
@@ -41,10 +41,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """An action failed, and why."""
+    """An action failed, and why; not fatal where its release is live without it."""
 
     action: Action
     error: NeurocommandError
+    fatal: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,26 +93,40 @@ class Workshop:
         """Carry a plan out and yield each action's outcome as it comes."""
         for release, actions in itertools.groupby(plan.actions, key=lambda action: action.release):
             outcomes = []
-            for outcome in self._release(list(actions)):
+            for outcome in self._release(list(actions), plan.spare.get(release, 0)):
                 outcomes.append(outcome)
                 yield outcome
             self._discard(release, outcomes)
         self.spool.clear_scratch()
 
-    def _release(self, actions: list[Action]) -> Iterator[Outcome]:
-        failed = ""
+    def _release(self, actions: list[Action], spare: int) -> Iterator[Outcome]:
+        """Carry out the actions of one release.
+
+        A store that fails keeps no other store from being filled; but what is not live (``spare`` more stores than
+        it needs) is not deployed.
+        """
+        failed, missed = "", 0
         for action in actions:
-            if failed:
+            stores = isinstance(action, Upload | Copy | Delete)
+            if failed and not (stores and missed):
                 yield Skipped(action, failed)
                 continue
-            try:
-                yield Done(action, self._carry_out(action))
-            except NeurocommandError as error:
-                failed = f"{type(action).__name__.lower()} failed"
-                yield Failed(action, error)
-            except OSError as error:
-                failed = f"{type(action).__name__.lower()} failed"
-                yield Failed(action, NeurocommandError(f"{error.filename or action.release}: {error.strerror}"))
+            outcome = self._outcome(action)
+            if isinstance(outcome, Failed):
+                missed += stores
+                if stores and missed <= spare:
+                    outcome = replace(outcome, fatal=False)
+                else:
+                    failed = f"{type(action).__name__.lower()} failed"
+            yield outcome
+
+    def _outcome(self, action: Action) -> Outcome:
+        try:
+            return Done(action, self._carry_out(action))
+        except NeurocommandError as error:
+            return Failed(action, error)
+        except OSError as error:
+            return Failed(action, NeurocommandError(f"{error.filename or action.release}: {error.strerror}"))
 
     def _carry_out(self, action: Action) -> str:
         match action:
@@ -130,6 +145,9 @@ class Workshop:
             case Retire():
                 self._root().remove(action.release)
                 detail = "withdrawn"
+            case Delete():
+                self.stores[action.store].delete(object_key(action.release))
+                detail = f"deleted from {action.store}"
             case _:
                 assert_never(action)
         return detail

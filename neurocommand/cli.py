@@ -26,14 +26,17 @@ COMMANDS = {
     "convert": "Convert images to SIF, and lock them.",
     "install": "Install releases under a prefix of this host.",
     "list": "List the releases of the manifest.",
+    "mirror": "Fill every writable store from any store that holds the locked bytes.",
     "plan": "Show what a sync would do, and why.",
     "publish": "Deploy releases from the stores to the shared root.",
     "remove": "Remove installed releases.",
+    "repair": "Replace damaged and missing objects by the locked bytes.",
     "run": "Run a command of a deployed release.",
     "show": "Show what is known about one release.",
     "status": "Show which stores and roots hold which releases.",
     "sync": "Bring stores and shared root up to date with the manifest.",
     "upload": "Put converted SIFs into every store that lacks them.",
+    "verify": "Hold every object of every store against the lock.",
 }
 
 

@@ -22,6 +22,7 @@ from neurocommand.settings import (
     HttpSettings,
     OciSettings,
     RegistrySettings,
+    RetentionSettings,
     S3Settings,
     Settings,
     StoreSettings,
@@ -163,9 +164,9 @@ def _repeated_names(document: Document) -> list[Fault]:
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Let a file's own top-level keys replace the defaults; the sections install and publish merge by key."""
+    """Let a file's own top-level keys replace the defaults; three sections merge by their keys."""
     result = {**defaults, **own}
-    for section in ("install", "publish"):
+    for section in ("install", "publish", "retention"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -195,6 +196,8 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
+        quorum=content["quorum"],
+        retention=RetentionSettings(**{**content["retention"], "pinned": frozenset(content["retention"]["pinned"])}),
     )
 
 
@@ -241,7 +244,12 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
         case "directory":
             path, writable = _path(entry["path"], base), entry.get("writable", True)
             return DirectorySettings(
-                entry["name"], path, writable, entry.get("create", False), url=entry.get("url", "").rstrip("/")
+                entry["name"],
+                path,
+                writable,
+                entry.get("create", False),
+                mode=entry.get("mode", "copy"),
+                url=entry.get("url", "").rstrip("/"),
             )
         case "s3":
             return S3Settings(
@@ -253,6 +261,7 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 profile=entry.get("profile"),
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
+                mode=entry.get("mode", "copy"),
                 url=entry.get("url", "").rstrip("/"),
                 part_size=entry.get("part_size", 8) << 20,
                 concurrency=entry.get("concurrency", 4),
@@ -281,6 +290,7 @@ def _oci(
         writable=entry.get("writable", True),
         state=state / "uploads" / name,
         credentials=_credentials(name, environ),
+        mode=entry.get("mode", "copy"),
     )
 
 

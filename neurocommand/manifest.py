@@ -52,6 +52,7 @@ class Group:
     declarations: tuple[Declaration, ...]
     launchers: tuple[Launcher, ...]
     retirements: tuple[Retirement, ...]
+    dois: tuple[tuple[Release, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Manifest:
     def retirements(self) -> tuple[Retirement, ...]:
         """Every release to withdraw."""
         return tuple(retirement for group in self.groups for retirement in group.retirements)
+
+    @property
+    def dois(self) -> dict[Release, str]:
+        """The DOI of every release that has one, live or not."""
+        return dict(pair for group in self.groups for pair in group.dois)
 
     def choose(self, argument: str) -> Declaration:
         """Find the release that ``application``, ``application/version`` or a full id means.
@@ -192,7 +198,7 @@ class _Reader:
         retirements = tuple(self.retirements(name, body, declarations))
         if not body["apps"]:
             self.fault((name,), "the group is empty", warning=True)
-        return Group(name, categories, declarations, launchers, retirements)
+        return Group(name, categories, declarations, launchers, retirements, tuple(self.dois(name, body)))
 
     def declaration(
         self, group: str, label: str, entry: dict[str, Any], body: dict[str, Any], categories: tuple[str, ...]
@@ -253,6 +259,11 @@ class _Reader:
             successor = entry.get("successor")
             replaced_by = Release.parse(successor) if successor else None
             yield Retirement(Release.parse(release_id), entry["reason"], replaced_by)
+
+    def dois(self, group: str, body: dict[str, Any]) -> Iterator[tuple[Release, str]]:
+        if (group, EXTRA) not in self.broken:
+            for release_id, doi in body.get(EXTRA, {}).get("doi", {}).items():
+                yield Release.parse(release_id), doi
 
     def check_twins(self, groups: tuple[Group, ...]) -> None:
         """Find groups, labels and releases that stand twice, or differ only in case."""

@@ -26,6 +26,7 @@ class StoreView:
         unknown: why it could not tell, by release.
         fault: why it could not be asked at all; empty when it was.
         digests: whether an object without a sha256 really has none; a mere listing may leave them out.
+        listed: whether ``objects`` is everything that the store holds.
     """
 
     name: str
@@ -34,6 +35,7 @@ class StoreView:
     unknown: Mapping[Release, str] = field(default_factory=dict)
     fault: str = ""
     digests: bool = True
+    listed: bool = False
 
     def ask(self, release: Release) -> StoredObject | Unknown | None:
         """Return what is known about a release's object; None means certainly absent."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from neurocommand import jsontext, record
@@ -21,26 +22,41 @@ _FEW = 16
 _TRIALS = 3
 
 
-def stores(all_stores: Sequence[Store], releases: Sequence[Release]) -> tuple[StoreView, ...]:
-    """Ask every store, all at once, what it holds of some releases.
+def stores(all_stores: Sequence[Store], releases: Sequence[Release], *, listing: bool = False) -> tuple[StoreView, ...]:
+    """Ask every store, all at once, what it holds.
 
     A store that can be listed is listed, unless only a few releases matter: then each object is asked for, because
     an answer about one object may state its digest.
+
+    Args:
+        all_stores: the stores.
+        releases: the releases that matter.
+        listing: list every store that can be listed, also to see what it holds of other releases.
     """
     if not all_stores:
         return ()
     with ThreadPoolExecutor(len(all_stores)) as pool:
-        return tuple(pool.map(lambda store: _view(store, releases), all_stores))
+        return tuple(pool.map(lambda store: _view(store, releases, listing), all_stores))
 
 
-def _view(store: Store, releases: Sequence[Release]) -> StoreView:
-    if not store.listable or len(releases) <= _FEW:
+def _view(store: Store, releases: Sequence[Release], listing: bool) -> StoreView:
+    few = len(releases) <= _FEW
+    if not store.listable or (few and not listing):
         return _asked(store, releases)
+    listed = _listed(store)
+    if listed.fault or listed.digests or not few:
+        return listed
+    asked = _asked(store, releases)
+    others = {release: seen for release, seen in listed.objects.items() if release not in set(releases)}
+    return replace(asked, objects={**others, **asked.objects}, listed=not asked.fault)
+
+
+def _listed(store: Store) -> StoreView:
     try:
         found = {release: seen for seen in store.list() if (release := release_of_key(seen.key)) is not None}
     except StoreError as error:
         return StoreView(store.name, store.writable, fault=error.message)
-    return StoreView(store.name, store.writable, found, digests=store.lists_digests)
+    return StoreView(store.name, store.writable, found, digests=store.lists_digests, listed=True)
 
 
 def _asked(store: Store, releases: Sequence[Release]) -> StoreView:
@@ -65,6 +81,43 @@ def _stat(store: Store, release: Release) -> StoredObject | StoreError | None:
         return store.stat(object_key(release))
     except StoreError as error:
         return error
+
+
+def examined(
+    all_stores: Sequence[Store], releases: Sequence[Release], digest: Callable[[Store, StoredObject], str] | None
+) -> tuple[StoreView, ...]:
+    """Ask every store, all at once, for everything that it holds, with the digest of each object.
+
+    Args:
+        all_stores: the stores.
+        releases: the releases that matter where a store cannot be listed.
+        digest: reads an object and returns its bare hex sha256, raising StoreError; None takes what the store states.
+    """
+    if not all_stores:
+        return ()
+    with ThreadPoolExecutor(len(all_stores)) as pool:
+        return tuple(pool.map(lambda store: _examined(store, releases, digest), all_stores))
+
+
+def _examined(
+    store: Store, releases: Sequence[Release], digest: Callable[[Store, StoredObject], str] | None
+) -> StoreView:
+    view = _listed(store) if store.listable else _asked(store, releases)
+    if view.fault:
+        return view
+    if digest is None and not view.digests:
+        asked = _asked(store, sorted(view.objects))
+        return replace(asked, listed=not asked.fault)
+    if digest is None:
+        return view
+    objects, unknown = dict(view.objects), dict(view.unknown)
+    for release, found in view.objects.items():
+        try:
+            objects[release] = replace(found, sha256=digest(store, found))
+        except StoreError as error:
+            del objects[release]
+            unknown[release] = error.message
+    return replace(view, objects=objects, unknown=unknown, digests=True)
 
 
 def root(place: Root, image_format: str | None, wrapper_revision: str) -> RootView:

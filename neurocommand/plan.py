@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
+from neurocommand.actions import (
+    Action,
+    Adopt,
+    Convert,
+    Copy,
+    Delete,
+    Deploy,
+    Kind,
+    Plan,
+    Problem,
+    Retire,
+    Rewrap,
+    Upload,
+)
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
 from neurocommand.model import Artifact, Release, StoredObject
@@ -20,119 +32,18 @@ from neurocommand.observation import (
     Unknown,
     Unreadable,
 )
+from neurocommand.retention import Due, Kept, Retention, judge
 
 
-@dataclass(frozen=True)
-class Convert:
-    """Convert the image of a release to a SIF in the spool, and lock it."""
-
-    release: Release
-    reason: str
-
-
-@dataclass(frozen=True)
-class Adopt:
-    """Read all bytes of an object that a store holds into the spool, and lock them if they are the expected ones."""
-
-    release: Release
-    store: str
-    expected: Artifact | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Upload:
-    """Put the spool's SIF into a store."""
-
-    release: Release
-    store: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Copy:
-    """Bring a store an object that other stores hold; sources in the order of the configuration."""
-
-    release: Release
-    sources: tuple[str, ...]
-    store: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Deploy:
-    """Deploy a release under the root."""
-
-    release: Release
-    reason: str
-
-
-@dataclass(frozen=True)
-class Rewrap:
-    """Renew wrappers and modulefile of a deployed release."""
-
-    release: Release
-    reason: str
-
-
-@dataclass(frozen=True)
-class Retire:
-    """Withdraw a release that the manifest retires."""
-
-    release: Release
-    reason: str
-
-
-Action = Convert | Adopt | Upload | Copy | Deploy | Rewrap | Retire
-
-Kind = Literal["lost", "unknown", "unlisted", "foreign", "conflict", "changed", "waiting"]
-
-_IMMUTABLE: tuple[Kind, ...] = ("conflict", "changed")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What no action can mend: about a release, or (without one) about a store."""
-
-    kind: Kind
-    subject: str
-    reason: str
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code that the problem calls for."""
-        return 4 if self.kind in _IMMUTABLE else 1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Actions, grouped by release in the order of the manifest, and problems."""
-
-    actions: tuple[Action, ...]
-    problems: tuple[Problem, ...]
-
-    def only(self, *kinds: type) -> tuple[Plan, tuple[Action, ...]]:
-        """Reduce the plan to some kinds of action.
-
-        Returns:
-            The plan without actions that need one that is left out; and for each release of which something had to
-            be dropped for that, the action that comes first.
-        """
-        kept: list[Action] = []
-        needed: dict[Release, Action] = {}
-        waiting: dict[Release, Action] = {}
-        for action in self.actions:
-            if isinstance(action, kinds):
-                if action.release in needed:
-                    waiting[action.release] = needed[action.release]
-                else:
-                    kept.append(action)
-            elif isinstance(action, Convert | Adopt | Upload):
-                needed.setdefault(action.release, action)
-        return Plan(tuple(kept), self.problems), tuple(waiting.values())
-
-
-def make(manifest: Manifest, lock: Lock, observation: Observation, *, whole: bool = True) -> Plan:
+def make(
+    manifest: Manifest,
+    lock: Lock,
+    observation: Observation,
+    *,
+    whole: bool = True,
+    quorum: int | None = None,
+    retention: Retention | None = None,
+) -> Plan:
     """Compare what is wanted, locked and observed.
 
     Args:
@@ -140,21 +51,35 @@ def make(manifest: Manifest, lock: Lock, observation: Observation, *, whole: boo
         lock: the identity of every known release.
         observation: what stores and the root hold.
         whole: the manifest is all that is wanted, so that what it does not name can be judged.
+        quorum: how many writable stores make a release live; without one, all of them.
+        retention: what deletions are judged by; without it nothing is deleted.
     """
     actions: list[Action] = []
-    problems = [
-        Problem("unknown", view.name, f"cannot be asked: {view.fault}") for view in observation.stores if view.fault
-    ]
+    problems: list[Problem] = []
+    spare: dict[Release, int] = {}
     for declaration in manifest.declarations:
         decided = _Decision(declaration, lock.get(declaration.release), observation)
         decided.decide()
+        if quorum is not None:
+            spare[declaration.release] = decided.spare(quorum)
         actions += decided.actions
         problems += decided.problems
+    # where every release is live without it, a store that is down gets what it lacks from a later run
+    fatal = quorum is None or any(problem.kind == "below" for problem in problems)
+    down = [
+        Problem("unknown", view.name, f"cannot be asked: {view.fault}", fatal=fatal)
+        for view in observation.stores
+        if view.fault
+    ]
+    kept: tuple[Kept, ...] = ()
     if observation.root is not None and whole:
         withdrawn, unlisted = _leftover(manifest, observation.root)
         actions += withdrawn
         problems += unlisted
-    return Plan(tuple(actions), tuple(problems))
+    if retention is not None and whole:
+        deletions, kept = _unlisted(manifest, observation, retention)
+        actions += deletions
+    return Plan(tuple(actions), (*down, *problems), kept, spare)
 
 
 class _Decision:
@@ -248,6 +173,16 @@ class _Decision:
             damaged = f" (damaged in {', '.join(self.held)})" if self.held else ""
             self.problem("lost", f"locked, but good in no store{damaged}; a known release is never built again")
         return False
+
+    def spare(self, quorum: int) -> int:
+        """Return how many stores may fail to take the release; report it when it stays below the quorum anyway."""
+        taking = {action.store for action in self.actions if isinstance(action, Upload | Copy)}
+        writable = {view.name for view in self.observation.stores if view.writable}
+        identity = self.artifact
+        holding = {name for name in self.held if identity is None or self.held[name].agrees(identity)} & writable
+        if not self.problems and len(holding | taking) < quorum:
+            self.problem("below", f"{len(holding | taking)} stores hold or can take it, the quorum is {quorum}")
+        return max(0, len(holding | taking) - quorum)
 
     def trusted(self, good: tuple[str, ...]) -> tuple[str, ...]:
         """Return the stores whose object need not be sent again: it states the digest, or was not asked for it."""
@@ -364,3 +299,24 @@ def _leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Ite
         else:
             unlisted.append(Problem("unlisted", release.id, "deployed, but neither wanted nor retired by the manifest"))
     return withdrawn, unlisted
+
+
+def _unlisted(
+    manifest: Manifest, observation: Observation, retention: Retention
+) -> tuple[list[Action], tuple[Kept, ...]]:
+    """Judge what stores hold of releases that the manifest does not name."""
+    held = {release for view in observation.stores for release in view.objects}
+    deployed = observation.root.deployments.keys() if observation.root is not None else ()
+    deletions: list[Action] = []
+    kept: list[Kept] = []
+    for judged in judge(manifest, retention, deployed, held):
+        match judged:
+            case Kept():
+                kept.append(judged)
+            case Due(release, reason):
+                deletions += [
+                    Delete(release, view.name, reason)
+                    for view in observation.stores
+                    if view.name in retention.stores and view.listed and release in view.objects
+                ]
+    return deletions, tuple(kept)

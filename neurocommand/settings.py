@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from neurocommand.model import Format
+
+Mode = Literal["copy", "sync"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class DirectorySettings:
     path: Path
     writable: bool
     create: bool
+    mode: Mode = "copy"
     url: str = ""
 
 
@@ -49,6 +53,7 @@ class S3Settings:
     profile: str | None
     anonymous: bool
     writable: bool
+    mode: Mode = "copy"
     url: str = ""
     part_size: int = 8 << 20
     concurrency: int = 4
@@ -84,9 +89,27 @@ class OciSettings:
     writable: bool
     state: Path
     credentials: Credentials | None = None
+    mode: Mode = "copy"
 
 
 StoreSettings = DirectorySettings | S3Settings | OciSettings | HttpSettings
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """How long what is unlisted stays, and how much may go at once.
+
+    Args:
+        grace_days: days from the one on which a release was first seen unlisted.
+        floor: releases that the manifest must declare, so that anything may be deleted.
+        cap: releases that one run may delete objects of, unless it is forced.
+        pinned: release ids, or applications, that stay in any case.
+    """
+
+    grace_days: int = 90
+    floor: int = 10
+    cap: int = 5
+    pinned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -104,3 +127,11 @@ class Settings:
     root: Path | None
     publish_format: Format
     mount_points: tuple[str, ...]
+    quorum: int | None
+    retention: RetentionSettings
+
+    @property
+    def prunable(self) -> frozenset[str]:
+        """Names of the stores that may lose objects: the primary (the first writable), and mirrors that sync."""
+        writable = [store for store in self.stores if not isinstance(store, HttpSettings) and store.writable]
+        return frozenset(store.name for store in writable if store is writable[0] or store.mode == "sync")

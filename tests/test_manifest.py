@@ -168,8 +168,9 @@ def test_a_manifest_is_reduced_to_what_was_asked_for() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
 )
 near_manifests = st.dictionaries(
     st.sampled_from(["fsl", "$schema", "A"]) | st.text(max_size=3),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocommand import plan as planning
+from neurocommand.actions import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Group, Manifest, Retirement
 from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
@@ -23,7 +24,6 @@ from neurocommand.observation import (
     StoreView,
     Unreadable,
 )
-from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
 
 if sys.version_info >= (3, 11):
     from typing import assert_never

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from neurocommand.actions import Convert
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
-from neurocommand.plan import Convert
 
 STAGE = pipeline.Stage((Convert,), deploys=False)
 
@@ -28,4 +28,4 @@ def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json:
       neurocommand convert niimath
       neurocommand convert --dry-run --json
     """
-    return pipeline.run(session, STAGE, releases, root=None, dry_run=dry_run, as_json=as_json)
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json))

@@ -10,6 +10,7 @@ import click
 
 from neurocommand import config, observe
 from neurocommand import plan as planning
+from neurocommand.actions import Plan
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
 from neurocommand.deploy import Deployer
@@ -18,7 +19,6 @@ from neurocommand.layout import Root
 from neurocommand.lock import Lock, LockFile
 from neurocommand.manifest import Manifest
 from neurocommand.model import Format
-from neurocommand.plan import Plan
 from neurocommand.render import templates
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import click
 
 from neurocommand import config, observe, registry
 from neurocommand import plan as planning
+from neurocommand.actions import Action, Delete, Plan, Problem, Retire
 from neurocommand.apply import Outcome, Workshop
-from neurocommand.commands import report
+from neurocommand.commands import pruning, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
@@ -24,7 +25,6 @@ from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 from neurocommand.model import Artifact, Release
 from neurocommand.observation import Observation
-from neurocommand.plan import Action, Plan, Problem, Retire
 from neurocommand.render import templates
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
@@ -37,51 +37,77 @@ RETIRE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Stage:
-    """One verb of the pipeline: which actions it carries out, and whether it deploys."""
+    """One verb of the pipeline: which actions it carries out, whether it deploys, and whether it looks for strays."""
 
     actions: tuple[type, ...]
     deploys: bool
+    prunes: bool = False
 
 
-def run(
-    session: Session,
-    stage: Stage,
-    releases: Sequence[str],
-    *,
-    root: Path | None,
-    dry_run: bool,
-    as_json: bool,
-    force: bool = False,
-) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks of a stage.
+
+    Args:
+        releases: the releases that matter; all of the manifest when there are none.
+        root: the shared root instead of the configured one.
+        dry_run: show the plan and stop.
+        as_json: print JSON.
+        force: withdraw and delete more than the limits allow.
+        prune: delete what may be deleted.
+    """
+
+    releases: tuple[str, ...] = ()
+    root: Path | None = None
+    dry_run: bool = False
+    as_json: bool = False
+    force: bool = False
+    prune: bool = False
+
+
+def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
-    wanted = session.manifest.only(releases)
-    seen = _place(session, root)
+    wanted = session.manifest.only(asked.releases)
+    seen = _place(session, asked.root)
     place = seen if stage.deploys else None
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool, deployer = Spool(session.settings.spool), None
-        if not dry_run:
+        if not asked.dry_run:
             stack.enter_context(RunLock(session.settings.state / "lock"))
             if place is not None:
                 stack.enter_context(RunLock(place.run_lock))
                 deployer = _deployer(session, place)
             spool.prepare()
         started = time.monotonic()
+        judged = stage.prunes and not asked.releases
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
-        observation = observe_all(session, wanted, seen, spool)
-        whole = planning.make(wanted, session.lock.lock, observation, whole=not releases)
-        plan, waiting = whole.only(*stage.actions)
+        observation = observe_all(session, wanted, seen, spool, listing=judged)
+        retention = pruning.retention_of(session, wanted, observation.stores) if judged else None
+        whole = planning.make(
+            wanted,
+            session.lock.lock,
+            observation,
+            whole=not asked.releases,
+            quorum=session.settings.quorum,
+            retention=retention,
+        )
+        plan, waiting = whole.only(*stage.actions, *((Delete,) if asked.prune else ()))
         session.console.say(_planned(wanted, plan, time.monotonic() - started))
-        if releases:
-            plan = Plan(plan.actions, (*plan.problems, *(_waiting(action) for action in waiting)))
-        _refuse_mass_retirement(plan, observation, force=force)
-        if dry_run:
-            return show(plan, as_json=as_json)
+        pruning.tell(session, whole, prune=asked.prune)
+        if asked.releases:
+            plan = dataclasses.replace(plan, problems=(*plan.problems, *(_waiting(action) for action in waiting)))
+        refuse_mass_retirement(plan, observation, force=asked.force)
+        pruning.refuse_mass_deletion(session, plan, force=asked.force)
+        if asked.dry_run:
+            return show(plan, as_json=asked.as_json)
+        if retention is not None:
+            pruning.remember(session, retention, observation)
         stored = _stored(session, spool)
         spool.discard(stored - {action.release for action in whole.actions})
         if not plan.actions:
-            return show(plan, as_json=as_json)
+            return show(plan, as_json=asked.as_json)
         made = workshop(session, wanted, deployer, spool, stored=stored)
-        return apply_and_show(session, plan, made, as_json=as_json)
+        return apply_and_show(session, plan, made, as_json=asked.as_json)
 
 
 def _planned(wanted: Manifest, plan: Plan, seconds: float) -> str:
@@ -100,7 +126,9 @@ def _place(session: Session, root: Path | None) -> Root | None:
     return Root(path)
 
 
-def observe_all(session: Session, wanted: Manifest, place: Root | None, spool: Spool) -> Observation:
+def observe_all(
+    session: Session, wanted: Manifest, place: Root | None, spool: Spool, *, listing: bool = False
+) -> Observation:
     """Look at stores, spool and root.
 
     Args:
@@ -108,10 +136,11 @@ def observe_all(session: Session, wanted: Manifest, place: Root | None, spool: S
         wanted: the releases that matter.
         place: the shared root, or None to leave it out.
         spool: the spool.
+        listing: list every store that can be listed, however few releases matter.
     """
     releases = [declaration.release for declaration in wanted.declarations]
     view = observe.root(place, session.settings.publish_format, templates.REVISION) if place is not None else None
-    return Observation(observe.stores(session.stores, releases), spool.sizes(), view)
+    return Observation(observe.stores(session.stores, releases, listing=listing), spool.sizes(), view)
 
 
 def _waiting(action: Action) -> Problem:
@@ -120,7 +149,12 @@ def _waiting(action: Action) -> Problem:
     return Problem("waiting", release.id, f"needs {verb} first ({action.reason}): neurocommand sync {release}")
 
 
-def _refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool) -> None:
+def refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool) -> None:
+    """Stop a run that would withdraw much of what is deployed.
+
+    Raises:
+        RefusedError: it would; nothing was done.
+    """
     retired = sum(isinstance(action, Retire) for action in plan.actions)
     deployed = len(observation.root.deployments) if observation.root else 0
     many = retired > max(RETIRE_FLOOR, RETIRE_SHARE * deployed) or 1 < retired > deployed / 2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from neurocommand.actions import Deploy, Retire, Rewrap
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases, takes_root
-from neurocommand.plan import Deploy, Retire, Rewrap
 
 STAGE = pipeline.Stage((Deploy, Rewrap, Retire), deploys=True)
 
@@ -34,4 +34,4 @@ def command(
       neurocommand publish niimath --dry-run
     """
     pipeline.require_root(session, root)
-    return pipeline.run(session, STAGE, releases, root=root, dry_run=dry_run, as_json=as_json, force=force)
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force))

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from neurocommand.actions import Action, Adopt, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Done, Failed, Outcome, Skipped
 from neurocommand.commands.console import Console
 from neurocommand.errors import printable_lines
-from neurocommand.plan import Action, Adopt, Copy, Plan, Problem, Upload
 
 
 def action_name(action: Action) -> str:
@@ -21,7 +21,7 @@ def action_name(action: Action) -> str:
 def action_values(action: Action) -> dict[str, Any]:
     """Return an action as JSON values."""
     values: dict[str, Any] = {"action": action_name(action), "release": action.release.id}
-    if isinstance(action, Adopt | Copy | Upload):
+    if isinstance(action, Adopt | Copy | Delete | Upload):
         values["store"] = action.store
     if isinstance(action, Copy):
         values["sources"] = list(action.sources)
@@ -33,11 +33,12 @@ def plan_values(plan: Plan) -> dict[str, Any]:
     return {
         "actions": [action_values(a) for a in plan.actions],
         "problems": [_problem_values(p) for p in plan.problems],
+        "kept": [{"release": kept.release.id, "reason": kept.reason} for kept in plan.kept],
     }
 
 
-def _problem_values(problem: Problem) -> dict[str, str]:
-    return {"kind": problem.kind, "subject": problem.subject, "reason": problem.reason}
+def _problem_values(problem: Problem) -> dict[str, Any]:
+    return {"kind": problem.kind, "subject": problem.subject, "reason": problem.reason, "fatal": problem.fatal}
 
 
 def outcome_values(outcome: Outcome) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
     match outcome:
         case Done(_, detail):
             return {**values, "outcome": "done", "detail": detail}
-        case Failed(_, error):
-            return {**values, "outcome": "failed", "error": error.message, "hint": error.hint}
+        case Failed(_, error, fatal):
+            return {**values, "outcome": "failed", "error": error.message, "hint": error.hint, "fatal": fatal}
         case Skipped(_, reason):
             return {**values, "outcome": "skipped", "error": reason}
 
@@ -55,7 +56,7 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
 def echo_plan(plan: Plan) -> None:
     """Write a plan for people to standard output; its last line sums it up."""
     for action in plan.actions:
-        where = f" -> {action.store}" if isinstance(action, Copy | Upload) else ""
+        where = f" -> {action.store}" if isinstance(action, Copy | Delete | Upload) else ""
         click.echo(printable_lines(f"{action_name(action):8} {action.release}{where}: {action.reason}"))
     for problem in plan.problems:
         click.echo(problem_text(problem))
@@ -98,7 +99,7 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
 
 def exit_code(outcomes: Iterable[Outcome], problems: Sequence[Problem]) -> int:
     """Return the gravest exit code: 4 before 3 before the others, 0 when all went well."""
-    codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed)}
+    codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed) and outcome.fatal}
     codes |= {problem.exit_code for problem in problems}
     return next((code for code in (4, 3) if code in codes), min(codes, default=0))
 

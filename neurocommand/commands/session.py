@@ -188,6 +188,7 @@ def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete:
 takes_releases = click.argument("releases", nargs=-1, metavar="[RELEASE]...", shell_complete=complete_release)
 takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
+takes_prune = click.option("--prune", is_flag=True, help="Delete objects of releases that were unlisted long ago.")
 takes_root = click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False), help="Shared root instead of the configured."
 )

@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from neurocommand import plan as planning
+from neurocommand.actions import Plan
 from neurocommand.commands import pipeline, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.layout import Root
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.observation import Deployed, Deployment, HalfDeployed, Observation, Unknown
-from neurocommand.plan import Plan
 from neurocommand.spool import Spool
 
 

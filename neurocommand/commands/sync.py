@@ -6,23 +6,38 @@ from pathlib import Path
 
 import click
 
+from neurocommand.actions import Adopt, Convert, Copy, Deploy, Retire, Rewrap, Upload
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases, takes_root
-from neurocommand.plan import Adopt, Convert, Copy, Deploy, Retire, Rewrap, Upload
+from neurocommand.commands.session import (
+    Session,
+    takes_dry_run,
+    takes_json,
+    takes_manifest,
+    takes_prune,
+    takes_releases,
+    takes_root,
+)
 
-STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True)
+STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True, prunes=True)
 
 
 @click.command("sync")
 @takes_releases
 @takes_manifest
 @takes_root
-@click.option("--force", is_flag=True, help="Withdraw more releases than the limit allows.")
+@click.option("--force", is_flag=True, help="Withdraw and delete more releases than the limits allow.")
+@takes_prune
 @takes_dry_run
 @takes_json
 @click.pass_obj
 def command(
-    session: Session, releases: tuple[str, ...], root: Path | None, force: bool, dry_run: bool, as_json: bool
+    session: Session,
+    releases: tuple[str, ...],
+    root: Path | None,
+    force: bool,
+    prune: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Bring stores and shared root up to date with the manifest.
 
@@ -34,4 +49,4 @@ def command(
       neurocommand sync --dry-run
       neurocommand sync fsl/6.0.7.22 --root /srv/neuro
     """
-    return pipeline.run(session, STAGE, releases, root=root, dry_run=dry_run, as_json=as_json, force=force)
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force, prune))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from neurocommand.actions import Copy, Upload
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
-from neurocommand.plan import Copy, Upload
 
 STAGE = pipeline.Stage((Upload, Copy), deploys=False)
 
@@ -27,4 +27,4 @@ def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json:
       neurocommand upload niimath
       neurocommand upload --dry-run
     """
-    return pipeline.run(session, STAGE, releases, root=None, dry_run=dry_run, as_json=as_json)
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json))

@@ -467,3 +467,25 @@ def test_a_root_whose_disk_is_not_mounted_is_not_made(world: World) -> None:
     assert done.code == 2
     assert "mount" in done.err
     assert not (world.path / "not").exists()
+
+
+def test_a_release_goes_live_with_its_quorum_and_not_without(world: World) -> None:
+    stores = "[{name: local, kind: directory, path: store}, {name: second, kind: directory, path: second}]"
+    (world.path / "second" / f"{world.release(SMALL)}.simg").mkdir(parents=True)
+    world.configure(stores, "quorum: 2\n")
+    refused = world.outcomes("sync")
+    assert [(o["action"], o["outcome"]) for o in refused["outcomes"]] == [
+        ("convert", "done"),
+        ("upload", "done"),
+        ("upload", "failed"),
+        ("deploy", "skipped"),
+    ]
+    assert refused["code"] == 1
+    world.configure(stores, "quorum: 1\n")
+    live = world.outcomes("sync")
+    assert [(o["action"], o["outcome"]) for o in live["outcomes"]] == [("upload", "failed"), ("deploy", "done")]
+    assert (live["outcomes"][0]["fatal"], live["code"]) == (False, 0)
+    # what the store lacks is made up for once it can take it
+    (world.path / "second" / f"{world.release(SMALL)}.simg").rmdir()
+    assert world.run("sync").code == 0
+    assert sha256(world.object(SMALL, "second")) == sha256(world.object(SMALL))

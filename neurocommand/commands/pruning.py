@@ -1,0 +1,70 @@
+"""Deletions of one run: what they are judged by, what is remembered for the next run, and when a run goes too far."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+
+from neurocommand import memory
+from neurocommand.actions import Delete, Plan
+from neurocommand.commands import report
+from neurocommand.commands.session import Session
+from neurocommand.errors import RefusedError
+from neurocommand.files import write_atomically
+from neurocommand.manifest import Manifest
+from neurocommand.observation import Observation, StoreView
+from neurocommand.retention import Retention
+
+
+def retention_of(session: Session, wanted: Manifest, views: Iterable[StoreView]) -> Retention:
+    """Return what deletions are judged by after this run's look at the stores.
+
+    Raises:
+        FaultsError: what earlier runs saw cannot be read.
+    """
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    seen = memory.load(session.settings.state / memory.NAME)
+    held = {release for view in views for release in view.objects}
+    return Retention(session.settings.retention, seen.after(wanted, held, today), today, session.settings.prunable)
+
+
+def remember(session: Session, retention: Retention, observation: Observation) -> None:
+    """Keep for the next run what this one saw; what no store holds any more is of no use.
+
+    Raises:
+        OSError: the state directory cannot be written.
+    """
+    known = retention.memory
+    if not any(view.fault or view.unknown for view in observation.stores):
+        held = {release for view in observation.stores for release in view.objects}
+        known = known.without(known.unlisted.keys() - held)
+    path = session.settings.state / memory.NAME
+    if memory.load(path) != known:
+        write_atomically(path, memory.render(known))
+
+
+def refuse_mass_deletion(session: Session, plan: Plan, *, force: bool) -> None:
+    """Stop a run that would delete more releases than the cap, and all of a run that was told to.
+
+    Raises:
+        RefusedError: it would; nothing was done.
+    """
+    releases = {action.release for action in plan.actions if isinstance(action, Delete)}
+    cap = session.settings.retention.cap
+    if len(releases) > cap and not force:
+        raise RefusedError(
+            f"the plan deletes the objects of {report.count(len(releases), 'release')}, the cap is {cap}",
+            "see them with: neurocommand plan --prune; then say --force if that is meant",
+        )
+
+
+def tell(session: Session, whole: Plan, *, prune: bool) -> None:
+    """Say what could be deleted and is not, and (to those who want to know more) what stays."""
+    due = [action for action in whole.actions if isinstance(action, Delete)]
+    if due and not prune:
+        for action in due:
+            session.console.say(f"{action.release}: may be deleted from {action.store}: {action.reason}")
+        session.console.say(f"nothing is deleted without --prune ({report.count(len(due), 'object')})")
+    if session.console.verbose:
+        for kept in whole.kept:
+            session.console.say(f"{kept.release}: stays: {kept.reason}")

@@ -1,0 +1,306 @@
+"""mirror, verify, repair and --prune over three real stores: two directories and a bucket."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from neurocommand.lock import Lock, render
+from neurocommand.model import Artifact, Release
+from tests.world import DATE, World
+
+BUCKET = "mirrors-of-the-test"
+STORES = (
+    "[{name: first, kind: directory, path: first},"
+    " {name: second, kind: directory, path: second, mode: sync},"
+    f" {{name: bucket, kind: s3, bucket: {BUCKET}, endpoint: '%s'}}]"
+)
+FEW = "retention: {floor: 1, grace_days: 30}\n"
+
+
+class Mirrors:
+    """A world with three stores, and hands that reach into each of them."""
+
+    def __init__(self, world: World, moto_url: str) -> None:
+        self.world = world
+        self.s3 = boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")
+        self.s3.create_bucket(Bucket=BUCKET)
+        self.data: dict[Release, bytes] = {}
+        world.configure(STORES % moto_url, FEW)
+
+    def fill(self, number: int, seed: int) -> list[Release]:
+        """Lock so many releases and upload each to all stores with the real command."""
+        chance = random.Random(seed)
+        labels = [f"tool{index} 1.0" for index in range(number)]
+        self.world.declare(*labels)
+        releases = [self.world.release(label) for label in labels]
+        self.data = {release: chance.randbytes(chance.randint(2, 4000)) for release in releases}
+        artifacts = {
+            release: Artifact(hashlib.sha256(data).hexdigest(), len(data)) for release, data in self.data.items()
+        }
+        (self.world.path / "apps.lock.json").write_text(render(Lock(artifacts)))
+        self.world.spool.mkdir(parents=True)
+        for release, data in self.data.items():
+            (self.world.spool / f"{release}.simg").write_bytes(data)
+        done = self.world.run("upload")
+        assert done.code == 0, done.err
+        return releases
+
+    def write(self, store: str, release: Release, data: bytes) -> None:
+        """Put other bytes under a key; the bucket goes on to state the digest that it stated before."""
+        if store == "bucket":
+            key = f"{release}.simg"
+            metadata = self.s3.head_object(Bucket=BUCKET, Key=key)["Metadata"] if release in self.data else {}
+            self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, Metadata=metadata)
+        else:
+            (self.world.path / store / f"{release}.simg").write_bytes(data)
+
+    def remove(self, store: str, release: Release) -> None:
+        if store == "bucket":
+            self.s3.delete_object(Bucket=BUCKET, Key=f"{release}.simg")
+        else:
+            (self.world.path / store / f"{release}.simg").unlink()
+
+    def read(self, store: str) -> dict[str, bytes]:
+        """Return every object of a store by key."""
+        if store != "bucket":
+            return {path.name: path.read_bytes() for path in (self.world.path / store).glob("*.simg")}
+        listed = self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        return {entry["Key"]: self.s3.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read() for entry in listed}
+
+
+@pytest.fixture
+def mirrors(world: World, moto_url: str, s3_credentials: None) -> Iterator[Mirrors]:
+    made = Mirrors(world, moto_url)
+    yield made
+    for key in made.read("bucket"):
+        made.s3.delete_object(Bucket=BUCKET, Key=key)
+    made.s3.delete_bucket(Bucket=BUCKET)
+
+
+def plant(mirrors: Mirrors, releases: list[Release], number: int, seed: int) -> dict[tuple[str, str], str]:
+    """Plant faults in so many places, each by chance, and return what each is."""
+    chance = random.Random(seed)
+    places = [(store, release) for store in ("first", "second", "bucket") for release in releases]
+    planted: dict[tuple[str, str], str] = {}
+    strays = number // 10
+    for store, release in chance.sample(places, number - strays):
+        data, kind = mirrors.data[release], chance.choice(["missing", "truncated", "corrupt", "grown"])
+        if kind == "missing":
+            mirrors.remove(store, release)
+        elif kind == "truncated":
+            mirrors.write(store, release, data[: chance.randrange(len(data))])
+        elif kind == "corrupt":
+            at = chance.randrange(len(data))
+            mirrors.write(store, release, data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :])
+        else:
+            mirrors.write(store, release, data + b"x")
+        planted[store, release.id] = "corrupt" if kind == "grown" else kind
+    for index in range(strays):
+        stray, store = Release(f"stray{index}", "1.0", DATE), chance.choice(["first", "second", "bucket"])
+        mirrors.write(store, stray, b"nobody's")
+        planted[store, stray.id] = "stray"
+    return planted
+
+
+def test_150_faults_are_found_and_no_other_and_all_are_healed_of_which_a_good_copy_is_left(mirrors: Mirrors) -> None:
+    releases = mirrors.fill(100, seed=1)
+    assert mirrors.world.run("verify", "--deep").code == 0
+    planted = plant(mirrors, releases, 150, seed=2)
+    assert len(planted) == 150
+
+    found = mirrors.world.outcomes("verify", "--deep")
+    assert {(f["store"], f["release"]): f["kind"] for f in found["findings"]} == planted
+    assert (len(found["findings"]), found["code"]) == (150, 1)
+
+    damaged = {place for place, kind in planted.items() if kind != "stray"}
+    lost = {release for release in releases if all((s, release.id) in damaged for s in ("first", "second", "bucket"))}
+    assert lost  # else the test does not show what happens then
+    before = {store: mirrors.read(store) for store in ("first", "second", "bucket")}
+    healed = mirrors.world.outcomes("repair", "--deep")
+    assert {problem["subject"] for problem in healed["problems"]} == {release.id for release in lost}
+    assert {problem["kind"] for problem in healed["problems"]} == {"lost"}
+    assert healed["code"] == 1
+    assert {(o["store"], o["release"]) for o in healed["outcomes"] if o["outcome"] == "done"} == {
+        (store, release) for store, release in damaged if release not in {r.id for r in lost}
+    }
+    for store in ("first", "second", "bucket"):
+        after = mirrors.read(store)
+        for release in releases:
+            key = f"{release}.simg"
+            assert after.get(key) == (before[store].get(key) if release in lost else mirrors.data[release]), key
+        assert {key for key in after if key.startswith("stray")} == {
+            f"{release}.simg" for where, release in planted if where == store and release.startswith("stray")
+        }
+    again = mirrors.world.outcomes("verify", "--deep")
+    assert {(f["store"], f["release"]): f["kind"] for f in again["findings"]} == {
+        place: kind for place, kind in planted.items() if kind == "stray" or place[1] in {r.id for r in lost}
+    }
+    assert mirrors.world.outcomes("repair", "--deep")["actions"] == []
+
+
+def test_without_deep_what_is_stated_counts_and_what_is_not_stated_is_unknown(mirrors: Mirrors) -> None:
+    one, two, three = mirrors.fill(3, seed=3)
+    flipped = bytes([mirrors.data[one][0] ^ 1]) + mirrors.data[one][1:]
+    mirrors.write("first", one, flipped)  # a file that changed states no digest any more
+    mirrors.write("bucket", two, bytes(len(mirrors.data[two])))  # the bucket still states the old one
+    mirrors.write("second", three, b"")
+    assert [(f["store"], f["release"], f["kind"]) for f in mirrors.world.outcomes("verify")["findings"]] == [
+        ("first", one.id, "unknown"),
+        ("second", three.id, "truncated"),
+    ]
+    healed = mirrors.world.run("repair")
+    assert healed.code == 0, healed.err
+    assert mirrors.read("first")[f"{one}.simg"] == mirrors.data[one]
+    assert mirrors.read("second")[f"{three}.simg"] == mirrors.data[three]
+    done = mirrors.world.run("verify", "tool1", "--deep")
+    assert (done.code, "corrupt" in done.out) == (1, True)
+    assert mirrors.world.run("verify", "tool0", "tool2", "--deep").code == 0
+
+
+def test_an_empty_primary_is_filled_from_its_mirrors_and_a_mirror_too(mirrors: Mirrors) -> None:
+    releases = mirrors.fill(3, seed=4)
+    for release in releases:
+        mirrors.remove("first", release)
+    mirrors.remove("bucket", releases[0])
+    done = mirrors.world.run("mirror")
+    assert done.code == 0, done.err
+    whole = {f"{release}.simg": mirrors.data[release] for release in releases}
+    assert mirrors.read("first") == mirrors.read("bucket") == mirrors.read("second") == whole
+    assert mirrors.world.run("mirror").out == "nothing to do\n"
+
+
+def test_a_store_that_is_down_is_shown_and_with_a_quorum_not_fatal(mirrors: Mirrors, moto_url: str) -> None:
+    (release,) = mirrors.fill(1, seed=5)
+    mirrors.remove("second", release)
+    down = STORES % "http://127.0.0.1:9"
+    mirrors.world.configure(down, FEW)
+    without = mirrors.world.outcomes("mirror")
+    assert [(p["kind"], p["subject"]) for p in without["problems"]] == [("unknown", "bucket")]
+    assert without["code"] == 1
+    assert mirrors.read("second")[f"{release}.simg"] == mirrors.data[release]
+    mirrors.remove("second", release)
+    mirrors.world.configure(down, FEW + "quorum: 2\n")
+    with_quorum = mirrors.world.outcomes("mirror")
+    assert [(p["kind"], p["subject"], p["fatal"]) for p in with_quorum["problems"]] == [("unknown", "bucket", False)]
+    assert with_quorum["code"] == 0
+    mirrors.world.configure(down, FEW + "quorum: 3\n")
+    below = mirrors.world.outcomes("mirror")
+    assert {p["kind"] for p in below["problems"]} == {"unknown", "below"}
+    assert below["code"] == 1
+
+
+def unlist(mirrors: Mirrors, *labels: str, days: int) -> None:
+    """Declare only some, and let the others have been unlisted so many days ago."""
+    mirrors.world.declare(*labels)
+    day = (datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=days)).isoformat()
+    live = {mirrors.world.release(label) for label in labels}
+    gone = {release.id: day for release in mirrors.data if release not in live}
+    (mirrors.world.path / "state/unlisted.json").write_text(json.dumps({"version": 1, "unlisted": gone, "dois": {}}))
+
+
+def unlisted(mirrors: Mirrors) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((mirrors.world.path / "state/unlisted.json").read_text())
+    return found
+
+
+def test_an_unlisted_release_stays_for_its_grace_and_goes_with_prune_only(mirrors: Mirrors) -> None:
+    one, two = mirrors.fill(2, seed=6)
+    mirrors.world.declare("tool0 1.0")
+    first = mirrors.world.run("-v", "mirror", "--prune")
+    assert (first.code, first.out) == (0, "nothing to do\n")
+    assert f"{two}: stays: unlisted since " in first.err
+    assert list(unlisted(mirrors)["unlisted"]) == [two.id]
+    unlist(mirrors, "tool0 1.0", days=31)
+    listed = mirrors.world.run("mirror")
+    assert (listed.code, listed.out) == (0, "nothing to do\n")
+    assert f"{two}: may be deleted from first: unlisted since " in listed.err
+    planned = mirrors.world.outcomes("plan", "--prune")
+    deletions = [(a["action"], a["store"]) for a in planned["actions"] if a["release"] == two.id]
+    # the bucket is a mirror that only copies
+    assert deletions == [("delete", "first"), ("delete", "second")]
+    assert f"{two}.simg" in mirrors.read("first")
+    done = mirrors.world.run("mirror", "--prune")
+    assert done.code == 0, done.err
+    assert [f"{two}.simg" in mirrors.read(store) for store in ("first", "second", "bucket")] == [False, False, True]
+    assert all(f"{one}.simg" in mirrors.read(store) for store in ("first", "second", "bucket"))
+    assert mirrors.world.run("mirror", "--prune").out == "nothing to do\n"
+
+
+def test_a_release_that_comes_back_starts_a_new_grace(mirrors: Mirrors) -> None:
+    _, two = mirrors.fill(2, seed=7)
+    unlist(mirrors, "tool0 1.0", days=31)
+    mirrors.world.declare("tool0 1.0", "tool1 1.0")
+    assert mirrors.world.run("mirror", "--prune").out == "nothing to do\n"
+    assert unlisted(mirrors)["unlisted"] == {}
+    mirrors.world.declare("tool0 1.0")
+    assert mirrors.world.run("mirror", "--prune").out == "nothing to do\n"
+    assert f"{two}.simg" in mirrors.read("first")
+
+
+def test_more_than_the_cap_is_refused_whole_without_force(mirrors: Mirrors) -> None:
+    releases = mirrors.fill(8, seed=8)
+    unlist(mirrors, "tool0 1.0", days=31)
+    refused = mirrors.world.run("mirror", "--prune")
+    assert refused.code == 3
+    assert "deletes the objects of 7 releases, the cap is 5" in refused.err
+    assert len(mirrors.read("first")) == 8
+    assert mirrors.world.run("mirror", "--prune", "--force").code == 0
+    assert list(mirrors.read("first")) == [f"{releases[0]}.simg"]
+
+
+def test_an_empty_manifest_deletes_nothing_however_it_is_forced(mirrors: Mirrors) -> None:
+    mirrors.fill(3, seed=9)
+    unlist(mirrors, days=999)
+    done = mirrors.world.run("-v", "mirror", "--prune", "--force")
+    assert done.code == 0, done.err
+    assert "the manifest declares 0 releases, fewer than the floor of 1" in done.err
+    assert len(mirrors.read("first")) == 3
+
+
+def test_a_memory_that_cannot_be_read_deletes_nothing(mirrors: Mirrors) -> None:
+    mirrors.fill(2, seed=10)
+    unlist(mirrors, "tool0 1.0", days=31)
+    path = mirrors.world.path / "state/unlisted.json"
+    path.write_text(path.read_text()[:-5])
+    done = mirrors.world.run("mirror", "--prune")
+    assert done.code == 1
+    assert f"{path}:1: " in done.err
+    assert len(mirrors.read("first")) == 2
+
+
+def test_a_doi_protects_for_good_even_when_its_group_is_gone(mirrors: Mirrors) -> None:
+    _, two = mirrors.fill(2, seed=11)
+    manifest: dict[str, Any] = json.loads((mirrors.world.path / "apps.json").read_text())
+    manifest["tool1"]["x-neurocommand"] = {"doi": {two.id: "10.5281/zenodo.1"}}
+    (mirrors.world.path / "apps.json").write_text(json.dumps(manifest))
+    assert mirrors.world.run("mirror").code == 0
+    mirrors.world.declare("tool0 1.0")
+    assert mirrors.world.run("mirror").code == 0
+    remembered = unlisted(mirrors)
+    assert remembered["dois"] == {two.id: "10.5281/zenodo.1"}
+    remembered["unlisted"] = {two.id: "2000-01-01"}
+    (mirrors.world.path / "state/unlisted.json").write_text(json.dumps(remembered))
+    done = mirrors.world.run("-v", "mirror", "--prune")
+    assert "stays: published under DOI 10.5281/zenodo.1" in done.err
+    assert f"{two}.simg" in mirrors.read("first")
+
+
+def test_one_store_that_fails_keeps_no_other_from_being_filled(mirrors: Mirrors) -> None:
+    (release,) = mirrors.fill(1, seed=12)
+    for store in ("first", "second"):
+        mirrors.remove(store, release)
+    # something in the way that the store can list, but not replace
+    (mirrors.world.path / "first" / f"{release}.simg").mkdir()
+    done = mirrors.world.outcomes("mirror")
+    assert [(o["store"], o["outcome"]) for o in done["outcomes"]] == [("first", "failed"), ("second", "done")]
+    assert done["code"] == 1
+    assert mirrors.read("bucket")[f"{release}.simg"] == mirrors.data[release]
+    assert (mirrors.world.path / "second" / f"{release}.simg").read_bytes() == mirrors.data[release]
