@@ -16,7 +16,7 @@ from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, R
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
 from neurocommand.image import sif
-from neurocommand.layout import image_names, object_key
+from neurocommand.layout import image_references, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
@@ -203,10 +203,7 @@ class Workshop:
         unknown: list[str] = []
         asked: list[str] = []
         for registry in self.registries:
-            host, _, path = registry.url.partition("/")
-            for name, tag in image_names(release, registry.templates):
-                repository = f"{path}/{name}" if path else name
-                reference = ImageReference(host, repository, tag, registry.insecure)
+            for reference in image_references(release, registry.url, registry.templates, insecure=registry.insecure):
                 try:
                     digest = self.resolve(reference)
                 except RegistryError as error:

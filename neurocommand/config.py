@@ -1,7 +1,8 @@
 """Settings: neurocommand.yaml over the defaults, and the only place that reads settings from the environment.
 
 Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_PREFIX`` the prefix of ``install``,
-``NEUROCOMMAND_STATE`` the state directory.
+``NEUROCOMMAND_STATE`` the state directory;
+``NEUROCOMMAND_<NAME>_USERNAME`` and ``_PASSWORD`` log in to the registry or the store of kind oci of that name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from neurocommand import places, schema, yamltext
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
 from neurocommand.jsontext import Document, read_bytes
 from neurocommand.settings import (
+    Credentials,
     DirectorySettings,
     HttpSettings,
+    OciSettings,
     RegistrySettings,
     RetentionSettings,
     S3Settings,
@@ -180,13 +183,17 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
     if manifest != BUNDLED and not is_address(manifest):
         manifest = str(path(manifest))
     root = publish.get("root")
+    registries = tuple(_registry(entry) for entry in content["registries"])
     return Settings(
         manifest=manifest,
         lock=path(content["lock"]) if "lock" in content else _lock_beside(manifest, state),
         state=state,
         spool=path(content["spool"]) if "spool" in content else state / "spool",
-        registries=tuple(_registry(entry) for entry in content["registries"]),
-        stores=tuple(_store(entry, base) for entry in content["stores"]),
+        registries=registries,
+        stores=tuple(
+            _oci(entry, registries, state, environ) if entry["kind"] == "oci" else _store(entry, base)
+            for entry in content["stores"]
+        ),
         prefix=checked_root(Path(environ.get("NEUROCOMMAND_PREFIX") or path(install["prefix"]))),
         install_format=install["format"],
         root=checked_root(path(root)) if root else None,
@@ -265,3 +272,36 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))
+
+
+def _oci(
+    entry: dict[str, Any], registries: Sequence[RegistrySettings], state: Path, environ: Mapping[str, str]
+) -> OciSettings:
+    name, url = entry["name"], entry["url"]
+    images = None
+    if "images" in entry:
+        images = next((registry for registry in registries if registry.name == entry["images"]), None)
+        if images is None or images.url.partition("/")[0] != url.partition("/")[0]:
+            raise UsageError(
+                f"store {name}: images: {entry['images']} is no registry on {url.partition('/')[0]}",
+                "name one of `registries:` on the store's own host: a referrer stands beside its image",
+            )
+    return OciSettings(
+        name=name,
+        url=url,
+        insecure=entry.get("insecure", False),
+        images=images,
+        writable=entry.get("writable", True),
+        state=state / "uploads" / name,
+        credentials=_credentials(name, environ),
+        mode=entry.get("mode", "copy"),
+    )
+
+
+def _credentials(name: str, environ: Mapping[str, str]) -> Credentials | None:
+    """Return what the environment has for a registry or store; None when that is nothing."""
+    variables = [f"NEUROCOMMAND_{name.upper().replace('-', '_')}_{field}" for field in ("USERNAME", "PASSWORD")]
+    username, password = (environ.get(variable, "") for variable in variables)
+    if bool(username) != bool(password):
+        raise UsageError(f"{' and '.join(variables)} belong together", "set both, or neither")
+    return Credentials(username, password) if username else None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurocommand.model import Release
+from neurocommand.model import TAG, ImageReference, Release
 
 SUFFIX = ".simg"
 
@@ -45,6 +45,57 @@ def image_names(release: Release, templates: Sequence[str]) -> Iterator[tuple[st
         fields = {"application": release.application, "version": release.version, "build_date": release.build_date}
         repository, _, tag = template.format(**fields).rpartition(":")
         yield repository, tag
+
+
+def image_references(
+    release: Release, registry: str, templates: Sequence[str], *, insecure: bool = False
+) -> Iterator[ImageReference]:
+    """Yield a release's possible images in a registry, in the order of the templates.
+
+    Args:
+        release: the release.
+        registry: ``host[:port][/path]``.
+        templates: see ``image_names``.
+        insecure: the registry speaks plain http.
+
+    Raises:
+        ValueError: a registry cannot hold an image of such a name.
+
+    >>> [str(image) for image in image_references(Release("fsl", "6", "20210105"), "ghcr.io/x", ["{application}:1"])]
+    ['ghcr.io/x/fsl:1']
+    """
+    host, _, path = registry.partition("/")
+    for name, tag in image_names(release, templates):
+        yield ImageReference(host, f"{path}/{name}" if path else name, tag, insecure)
+
+
+def sif_tag(release: Release) -> str:
+    """Return the tag of a release's SIF in a repository that holds nothing but SIFs: the release id.
+
+    One repository holds all, since registries list the tags of a repository, but not everybody their repositories;
+    and an application's name may hold what a repository's name may not (``a__b_``).
+
+    Raises:
+        ValueError: the id is longer than a tag may be.
+
+    >>> sif_tag(Release("fsl", "6.0.4", "20210105"))
+    'fsl_6.0.4_20210105'
+    """
+    if not TAG.fullmatch(release.id):
+        raise ValueError(f"{release.id} is no tag: at most 128 characters")
+    return release.id
+
+
+def release_of_tag(tag: str) -> Release | None:
+    """Return the release whose SIF a tag names; None for any other tag.
+
+    >>> release_of_tag("latest") is None
+    True
+    """
+    try:
+        return Release.parse(tag)
+    except ValueError:
+        return None
 
 
 def owner_of_modulefile(text: str) -> str:

@@ -1,34 +1,16 @@
-"""Image reference -> digest, asked of its registry; "absent" only when the registry itself says so.
-
-The protocol: https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests. Tokens and the
-credentials of ``docker login`` are oras's (its auth backends). The requests themselves are ours: oras's own repeat each
-failure for two minutes, never time out, and answer with a bare ValueError for whatever went wrong.
-"""
+"""Image reference -> digest, asked of its registry; "absent" only when the registry itself says so."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
-import logging
-from typing import Any
 
 import requests
 
-from neurocommand import web
+from neurocommand import registrysession, web
 from neurocommand.errors import RegistryError, printable
 from neurocommand.model import SHA256, ImageReference
-
-MANIFEST_TYPES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-# Docker Hub answers under another name than the one in its references, and `docker login` files it under a third.
-_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
-_HUB_HOST, _HUB_LOGIN = "registry-1.docker.io", "https://index.docker.io/v1/"
-_ABSENT = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})
-_LIMIT = 4 << 20  # bytes of an image manifest; the specification lets registries stop there
+from neurocommand.registrysession import ABSENT, MANIFEST_TYPES, LoginError, OversizedError, RegistrySession
 
 
 def resolve(reference: ImageReference, timeout: float = 30.0) -> str | None:
@@ -42,27 +24,30 @@ def resolve(reference: ImageReference, timeout: float = 30.0) -> str | None:
         RegistryError: the registry cannot be asked, does not let us in, limits the rate, or answers with something that
             is no image manifest or no digest.
     """
-    try:
-        with web.Session(read=timeout) as session:
-            return _Question(reference, session).answer()
-    except (requests.RequestException, OSError) as error:
-        raise RegistryError(
-            f"{reference}: {_host(reference)} cannot be asked: {web.reason(error)}", "check the network and its name"
-        ) from error
+    with contextlib.closing(RegistrySession(reference.registry, insecure=reference.insecure, read=timeout)) as session:
+        return _Question(reference, session).answered()
 
 
 class _Question:
-    """One question to one registry, with what it takes to be let in."""
+    """One question to one registry."""
 
-    def __init__(self, reference: ImageReference, session: web.Session) -> None:
+    def __init__(self, reference: ImageReference, session: RegistrySession) -> None:
         self.reference = reference
         self.session = session
         repository = reference.repository
-        if _is_hub(reference) and "/" not in repository:
+        if registrysession.is_hub(reference.registry) and "/" not in repository:
             repository = f"library/{repository}"
-        scheme = "http" if reference.insecure else "https"
-        self.url = f"{scheme}://{_host(reference)}/v2/{repository}/manifests/{reference.tag}"
-        self.headers = {"Accept": ", ".join(MANIFEST_TYPES)}
+        self.repository = repository
+
+    def answered(self) -> str | None:
+        try:
+            return self.answer()
+        except LoginError as error:
+            raise self._locked_out(error.message) from error
+        except OversizedError as error:
+            raise self._error(error.message) from error
+        except (requests.RequestException, OSError) as error:
+            raise self._error(f"cannot be asked: {web.reason(error)}", "check the network and its name") from error
 
     def answer(self) -> str | None:
         # HEAD first: registries that limit the rate count it less or not at all.
@@ -74,42 +59,16 @@ class _Question:
             elif head.status_code not in (404, 405):
                 raise self._refusal(head)
         with self._ask("GET") as answer:
-            body = self._body(answer)
+            body = registrysession.body_of(answer)
             if answer.status_code == 200:
                 return self._verified_digest(answer, body)
-            if answer.status_code == 404 and _error_codes(body) & _ABSENT:
+            if answer.status_code == 404 and registrysession.error_codes(body) & ABSENT:
                 return None
             raise self._refusal(answer)
 
     def _ask(self, method: str) -> requests.Response:
-        answer = self.session.request(method, self.url, headers=self.headers, stream=True)
-        challenge = answer.headers.get("Www-Authenticate", "")
-        if answer.status_code == 401 and challenge and "Authorization" not in self.headers:
-            with answer:
-                self._authenticate(answer, challenge)
-            answer = self.session.request(method, self.url, headers=self.headers, stream=True)
-        return answer
-
-    def _authenticate(self, answer: requests.Response, challenge: str) -> None:
-        """Let oras answer the challenge, with the credentials of ``docker login`` or with none."""
-        import oras.provider  # slow to load, and most runs need no registry
-
-        logging.getLogger("oras.logger").disabled = True
-        kind = "basic" if challenge.lower().startswith("basic") else "token"
-        try:
-            backend: Any = oras.auth.get_auth_backend(kind, self.session, self.reference.insecure)
-            container = oras.container.Container(str(self.reference))
-            container.registry = _HUB_LOGIN if _is_hub(self.reference) else self.reference.registry
-            backend.load_configs(container)
-            headers, changed = backend.authenticate_request(answer, dict(self.headers))
-        # oras lets out whatever it meets in a challenge, a token or a credentials file that it does not expect.
-        except Exception as error:
-            if isinstance(error, OSError) and not isinstance(error, ValueError):
-                raise  # no answer from the place that gives tokens
-            raise self._locked_out(f"log-in failed: {type(error).__name__}: {printable(str(error))}") from error
-        if not changed:
-            raise self._locked_out("gives no token")
-        self.headers = headers
+        url = self.session.url(self.repository, f"manifests/{self.reference.tag}")
+        return self.session.ask(method, url, self.repository, headers={"Accept": ", ".join(MANIFEST_TYPES)})
 
     def _stated_digest(self, answer: requests.Response) -> str | None:
         """Return the digest in an answer's header; None when it has none."""
@@ -129,14 +88,6 @@ class _Question:
         if self._stated_digest(answer) not in (None, digest):
             raise self._error("states a digest that is not its image manifest's")
         return digest
-
-    def _body(self, answer: requests.Response) -> bytes:
-        body = bytearray()
-        for chunk in answer.iter_content(1 << 16):
-            body += chunk
-            if len(body) > _LIMIT:
-                raise self._error(f"sends an image manifest of more than {_LIMIT >> 20} MiB")
-        return bytes(body)
 
     def _refusal(self, answer: requests.Response) -> RegistryError:
         status = answer.status_code
@@ -158,20 +109,4 @@ class _Question:
         return self._error(message, hint)
 
     def _error(self, message: str, hint: str = "") -> RegistryError:
-        return RegistryError(f"{self.reference}: {_host(self.reference)} {message}", hint)
-
-
-def _is_hub(reference: ImageReference) -> bool:
-    return reference.registry in _HUB
-
-
-def _host(reference: ImageReference) -> str:
-    return _HUB_HOST if _is_hub(reference) else reference.registry
-
-
-def _error_codes(body: bytes) -> frozenset[str]:
-    """Return the codes in a registry's error document; none when the body is anything else."""
-    try:
-        return frozenset(str(error["code"]) for error in json.loads(body)["errors"])
-    except (ValueError, KeyError, TypeError):
-        return frozenset()
+        return RegistryError(f"{self.reference}: {self.session.host} {message}", hint)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from neurocommand.model import Format
 
 Mode = Literal["copy", "sync"]
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A name and a password; never shown."""
+
+    username: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,31 @@ class HttpSettings:
     absent: tuple[int, ...]
 
 
-StoreSettings = DirectorySettings | S3Settings | HttpSettings
+@dataclass(frozen=True)
+class OciSettings:
+    """A store that is one repository of a registry, ``host[:port]/path``.
+
+    Args:
+        name: the store's name.
+        url: registry and repository.
+        insecure: plain http.
+        images: the registry of the images, on the same host, where SIFs are made referrers of them.
+        writable: objects may be put there.
+        state: the directory that remembers unfinished uploads.
+        credentials: from the environment.
+    """
+
+    name: str
+    url: str
+    insecure: bool
+    images: RegistrySettings | None
+    writable: bool
+    state: Path
+    credentials: Credentials | None = None
+    mode: Mode = "copy"
+
+
+StoreSettings = DirectorySettings | S3Settings | OciSettings | HttpSettings
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,12 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+SIF_TYPE = "application/vnd.sylabs.sif.layer.v1.sif"
 
 
 def free_port() -> int:
@@ -103,7 +106,7 @@ class WebServer:
                 outer.requests.append(request)
                 outer._send(self, outer.respond(request))
 
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+            do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Say nothing."""
@@ -180,6 +183,20 @@ def serve_directory(directory: Path, metadata: bool = False) -> Respond:
         first, last = int(wanted[1]), min(int(wanted[2] or len(body)), len(body) - 1)
         headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
         return Answer(206, body[first : last + 1], headers)
+
+    return respond
+
+
+def forward_to(host: str) -> Respond:
+    """Answer with what another server on loopback says to the same request, which it takes for its own address."""
+
+    def respond(request: Request) -> Answer:
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
+        with requests.request(
+            request.method, f"http://{host}{request.path}", headers=headers, data=request.body, allow_redirects=False
+        ) as said:
+            own = {name: value for name, value in said.headers.items() if name != "Transfer-Encoding"}
+            return Answer(said.status_code, said.content, {**own})
 
     return respond
 
@@ -284,6 +301,28 @@ def oci_registry(directory: Path, auth: str = "") -> Iterator[Registry]:
     )
     with _running([program, "serve", str(configuration)], f"http://{host}/v2/", directory / "registry.log"):
         yield Registry(host, storage)
+
+
+_PUSHING = threading.Lock()
+
+
+def push_sif(host: str, repository: str, tag: str, data: bytes, *, layer_type: str = SIF_TYPE) -> str:
+    """Push bytes as a SIF without the help of our own code, and return the digest of the image manifest."""
+    base = f"http://{host}/v2/{repository}"
+    described = []
+    with requests.Session() as session:
+        for blob, kind in ((b"{}", "application/vnd.sylabs.sif.config.v1+json"), (data, layer_type)):
+            digest = "sha256:" + hashlib.sha256(blob).hexdigest()
+            described.append({"mediaType": kind, "digest": digest, "size": len(blob)})
+            with _PUSHING:  # the registry takes two uploads of one blob at once badly
+                if session.head(f"{base}/blobs/{digest}").status_code != 200:
+                    place = session.post(f"{base}/blobs/uploads/").headers["Location"]
+                    session.put(place, params={"digest": digest}, data=blob).raise_for_status()
+        manifest_type = "application/vnd.oci.image.manifest.v1+json"
+        fields = {"schemaVersion": 2, "mediaType": manifest_type, "config": described[0], "layers": described[1:]}
+        put = session.put(f"{base}/manifests/{tag}", json=fields, headers={"Content-Type": manifest_type})
+        put.raise_for_status()
+        return put.headers["Docker-Content-Digest"]
 
 
 def run_on_a_small_disk(directory: Path, program: str, size: str = "2m") -> str:

@@ -21,7 +21,7 @@ from neurocommand.config import ConfigurationError
 from neurocommand.errors import UsageError
 from neurocommand.layout import Root
 from neurocommand.places import KEPT
-from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
+from neurocommand.settings import Credentials, DirectorySettings, HttpSettings, OciSettings, S3Settings
 
 
 def write(path: Path, text: str) -> Path:
@@ -89,6 +89,34 @@ def test_a_lock_is_beside_its_manifest_unless_that_is_followed(tmp_path: Path, m
     assert config.load(path, {}).lock == tmp_path / lock
 
 
+def test_a_registry_as_a_store(tmp_path: Path) -> None:
+    text = (
+        "state: state\n"
+        "registries: [{name: ours, url: 'ghcr.io/x', templates: ['{application}:{version}']}]\n"
+        "stores:\n"
+        "  - {name: my-sifs, kind: oci, url: ghcr.io/x/sif, images: ours, mode: sync}\n"
+        "  - {name: near, kind: oci, url: '127.0.0.1:5000/sif', insecure: true, writable: false}\n"
+    )
+    environ = {"NEUROCOMMAND_MY_SIFS_USERNAME": "ci", "NEUROCOMMAND_MY_SIFS_PASSWORD": "s3cret"}
+    found = config.load(write(tmp_path / "n.yaml", text), environ)
+    uploads = tmp_path / "state/uploads"
+    known = Credentials("ci", "s3cret")
+    assert found.stores == (
+        OciSettings("my-sifs", "ghcr.io/x/sif", False, found.registries[0], True, uploads / "my-sifs", known, "sync"),
+        OciSettings("near", "127.0.0.1:5000/sif", True, None, False, uploads / "near"),
+    )
+    assert "s3cret" not in repr(found)
+    with pytest.raises(UsageError, match="belong together"):
+        config.load(tmp_path / "n.yaml", {"NEUROCOMMAND_NEAR_USERNAME": "ci"})
+
+
+@pytest.mark.parametrize("images", ["dockerhub", "nobody"])
+def test_referrers_stand_on_the_host_of_their_images(tmp_path: Path, images: str) -> None:
+    path = write(tmp_path / "n.yaml", f"stores: [{{name: a, kind: oci, url: ghcr.io/x, images: {images}}}]")
+    with pytest.raises(UsageError, match=f"images: {images} is no registry on ghcr.io"):
+        config.load(path, {})
+
+
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "n.yaml", ""), {}) == config.load(environ={})
 
@@ -141,6 +169,10 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("stores:\n  - {name: a, kind: tape}", 2, "unknown: 'tape'"),
         ("stores:\n  - {name: a, kind: directory}", 2, "path is missing"),
         ("stores:\n  - {name: a, kind: s3, bucket: X}", 2, "a bucket's name"),
+        ("stores:\n  - {name: a, kind: oci, url: 'https://ghcr.io/x'}", 2, "without a scheme"),
+        ("stores:\n  - {name: a, kind: oci, url: ghcr.io}", 2, "without a scheme"),
+        ("stores:\n  - {name: a, kind: oci, url: 'ghcr.io/-x'}", 2, "without a scheme"),
+        ("stores:\n  - {name: a, kind: oci}", 2, "url"),
         ("stores:\n  - {name: a, kind: s3, bucket: xxx, part_size: 4}", 2, "5 to 5120"),
         ("stores:\n  - {name: a, kind: s3, bucket: xxx, concurrency: 0}", 2, "1 to 64"),
         ("stores:\n  - {name: a, kind: directory, path: x, url: 'ftp://x'}", 2, "http or https address"),

@@ -15,7 +15,7 @@ LADDER = (
     {"schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},
-    {"actions", "memory", "render", "verification"},
+    {"actions", "memory", "render", "verification", "registrysession"},
     {"plan"},
     {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
     {"observe", "modulefiles"},
@@ -76,7 +76,7 @@ DOORS = {
     "spython": {"neurocommand.image.sif"},
     "boto3": {"neurocommand.stores.s3client"},
     "yaml": {"neurocommand.yamltext"},
-    "oras": {"neurocommand.registry"},
+    "oras": {"neurocommand.registrysession"},
     "rich": {"neurocommand.commands.console"},
 }
 

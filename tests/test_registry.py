@@ -15,7 +15,8 @@ import requests
 
 from neurocommand.errors import RegistryError
 from neurocommand.model import ImageReference
-from neurocommand.registry import MANIFEST_TYPES, resolve
+from neurocommand.registry import resolve
+from neurocommand.registrysession import MANIFEST_TYPES
 from tests.servers import Answer, Registry, Request, Respond, WebServer, oci_registry, refused_url, silent_server
 
 INDEX, OCI, DOCKER_LIST, DOCKER = MANIFEST_TYPES

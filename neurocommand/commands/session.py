@@ -107,7 +107,7 @@ def _acceptable(name: str) -> Callable[[str], None]:
 
 
 def _store(entry: StoreSettings, state: Path) -> Store:
-    from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
+    from neurocommand.settings import DirectorySettings, HttpSettings, OciSettings, S3Settings
     from neurocommand.stores.retry import RetryingStore
 
     match entry:
@@ -132,6 +132,20 @@ def _store(entry: StoreSettings, state: Path) -> Store:
                     part_size=entry.part_size,
                     concurrency=entry.concurrency,
                     records=state / "uploads",
+                )
+            )
+        case OciSettings():
+            from neurocommand.stores.oci import OciStore
+
+            return RetryingStore(
+                OciStore(
+                    entry.name,
+                    entry.url,
+                    insecure=entry.insecure,
+                    credentials=entry.credentials,
+                    writable=entry.writable,
+                    images=entry.images,
+                    state=entry.state,
                 )
             )
         case HttpSettings():

@@ -14,23 +14,10 @@ from neurocommand import web
 from neurocommand.errors import StoreError, TransientStoreError, UsageError
 from neurocommand.model import SHA256, SIZE_LIMIT, Artifact, StoredObject
 from neurocommand.stores.interface import Advance, Link, check_key
-from neurocommand.stores.transfer import GuardedReader, receive
-
-_AT_ONCE = 1 << 16  # bytes
+from neurocommand.stores.transfer import Arriving, GuardedReader, receive
 
 # Where S3 and Swift show the metadata that our S3 adapter writes.
 _STATED = ("x-amz-meta-sha256", "X-Object-Meta-Sha256")
-
-
-class _Arriving:
-    """A body that is handed on as it arrives: a slow server does not keep the caller from looking up in between."""
-
-    def __init__(self, body: urllib3.HTTPResponse) -> None:
-        self.body = body
-
-    def read(self, size: int, /) -> bytes:
-        """Return what is there already, at least a byte and at most ``size`` of them; none at the end."""
-        return self.body.read1(min(size, _AT_ONCE))
 
 
 class HttpStore:
@@ -84,7 +71,7 @@ class HttpStore:
             if answer.status_code in self.absent:
                 raise StoreError(f"store {self.name}: holds no {key}")
             stated = self._stated(key, answer)
-            reader = GuardedReader(self.name, _Arriving(answer.raw), lambda: self._normalised(f"{key} broke off"))
+            reader = GuardedReader(self.name, Arriving(answer.raw), lambda: self._normalised(f"{key} broke off"))
             return receive(reader, path, stated, advance)
 
     def delete(self, key: str) -> None:

@@ -8,12 +8,27 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
+import urllib3
+
 from neurocommand.errors import ImmutableError, StoreError, TransientStoreError
 from neurocommand.files import Readable, copy_with_digest
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.interface import Advance
 
+_AT_ONCE = 1 << 16  # bytes
+
 Guard = Callable[[], AbstractContextManager[None]]
+
+
+class Arriving:
+    """A body that is handed on as it arrives: a slow server does not keep the caller from looking up in between."""
+
+    def __init__(self, body: urllib3.HTTPResponse) -> None:
+        self.body = body
+
+    def read(self, size: int, /) -> bytes:
+        """Return what is there already, at least a byte and at most ``size`` of them; none at the end."""
+        return self.body.read1(min(size, _AT_ONCE))
 
 
 class GuardedReader:

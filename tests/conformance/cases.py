@@ -5,6 +5,7 @@ To add a store: write a case of these few members and name it in ``CASES``; the 
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,14 @@ import boto3
 import pytest
 import tenacity
 
+from neurocommand.model import TAG, StoredObject
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore
 from neurocommand.stores.interface import Store
+from neurocommand.stores.oci import OciStore
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
-from tests.servers import Respond, WebServer, refused_url, serve_directory
+from tests.servers import Registry, Respond, WebServer, push_sif, refused_url, serve_directory
 from tests.swift import Swift
 
 
@@ -45,6 +48,10 @@ class Case(ABC):
     def leftovers(self) -> list[str]:
         """Name what unfinished puts left behind."""
         return []
+
+    def planted(self, key: str, data: bytes) -> StoredObject:
+        """Return what the store is to say of an object that was planted: no more than it can know."""
+        return StoredObject(key, len(data))
 
     def close(self) -> None:
         """Close what the case opened."""
@@ -150,6 +157,41 @@ class SwiftS3Case(S3Case):
         super().__init__(directory, swift.s3(), swift.url, credentials)
 
 
+class OciCase(Case):
+    links = True
+
+    def __init__(self, directory: Path, registry: Registry, **_: Any) -> None:
+        self.server, self.state = registry, directory / "state"
+        url, part = f"{registry.host}/neurodesk/sif", 6 << 20
+        self.recipe = (
+            "from neurocommand.stores.oci import OciStore\n"
+            f"store = OciStore('registry', {url!r}, insecure=True, state=Path({str(self.state)!r}), part={part})"
+        )
+        self.store = OciStore("registry", url, insecure=True, state=self.state, part=part)
+
+    def plant(self, key: str, data: bytes) -> None:
+        repository, _, name = f"neurodesk/sif/{key}".rpartition("/")
+        tag = name.removesuffix(".simg")
+        if not TAG.fullmatch(tag):
+            return  # a registry cannot hold it, so there is nothing to pass over
+        push_sif(self.server.host, repository, tag, data)
+
+    def unreachable(self) -> Store:
+        return OciStore("gone", f"{refused_url().removeprefix('http://')}/neurodesk/sif", insecure=True)
+
+    def read_only(self) -> Store:
+        return OciStore("registry", f"{self.server.host}/neurodesk/sif", insecure=True, writable=False)
+
+    def leftovers(self) -> list[str]:
+        # The bytes: after DELETE this registry keeps an empty upload with the state of its digest, for a week.
+        uploads = self.server.storage.glob("docker/registry/v2/repositories/**/_uploads/*/data")
+        return [path.parent.name for path in uploads] + [path.name for path in self.state.glob("*")]
+
+    def planted(self, key: str, data: bytes) -> StoredObject:
+        # the digest of the layer, which the registry itself checked when it took it
+        return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
+
+
 class HttpCase(Case):
     links = True
 
@@ -170,7 +212,8 @@ CASES: dict[str, type[Case]] = {
     "retry": RetryingCase,
     "s3": MotoCase,
     "swift-s3": SwiftS3Case,
+    "oci": OciCase,
     "http": HttpCase,
 }
-WRITABLE = ("directory", "retry", "s3", "swift-s3")
-LISTABLE = ("directory", "retry", "s3", "swift-s3")
+WRITABLE = ("directory", "retry", "s3", "swift-s3", "oci")
+LISTABLE = ("directory", "retry", "s3", "swift-s3", "oci")
