@@ -73,9 +73,9 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
     assert found.spool == Path("/big/spool")
     assert found.stores == (
         DirectorySettings("d", tmp_path / "store", False, False),
-        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, "", 8 << 20, 4),
-        S3Settings("a", "bucket", None, None, "", None, True, False, "https://x/b", 64 << 20, 2),
-        DirectorySettings("e", tmp_path / "served", True, False, "http://x/e"),
+        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, "copy", "", 8 << 20, 4),
+        S3Settings("a", "bucket", None, None, "", None, True, False, "copy", "https://x/b", 64 << 20, 2),
+        DirectorySettings("e", tmp_path / "served", True, False, "copy", "http://x/e"),
         HttpSettings("h", "https://x/y", (404, 410)),
     )
     assert found.registries[0].templates == config.DEFAULT_TEMPLATES
