@@ -16,7 +16,7 @@ from neurocommand.observation import Deployed, Deployment, Foreign, HalfDeployed
 from neurocommand.record import UnknownRecordError
 from neurocommand.stores.interface import Store
 
-ASKED_AT_ONCE = 16
+ASKED_AT_ONCE = 32
 _FEW = 16
 _TRIALS = 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -52,3 +52,49 @@ def each(work: Callable[[T], R], items: Iterable[T], at_once: int) -> list[R]:
     finally:
         stopped.set()
     return [found[index] for index in range(number)]
+
+
+def stream(work: Callable[[T], Iterator[R]], items: Iterable[T], at_once: int) -> Iterator[R]:
+    """Do the work for each item, several at a time, and yield what each gives as it comes.
+
+    When the caller leaves, or is interrupted, no further item is taken, and what is under way ends at its next result;
+    nobody waits for it.
+
+    Args:
+        work: called in threads, and its results asked for there; whatever it raises is raised here, and ends the rest.
+        items: what it is called with.
+        at_once: how many threads at most.
+    """
+    waiting: SimpleQueue[T] = SimpleQueue()
+    results: SimpleQueue[tuple[R | None, BaseException | None, bool]] = SimpleQueue()
+    stopped = threading.Event()
+    number = 0
+    for item in items:
+        waiting.put(item)
+        number += 1
+
+    def labour() -> None:
+        try:
+            while not stopped.is_set():
+                for result in work(waiting.get_nowait()):
+                    results.put((result, None, False))
+                    if stopped.is_set():
+                        return
+        except Empty:
+            results.put((None, None, True))
+        except BaseException as error:
+            results.put((None, error, True))
+
+    running = min(at_once, number)
+    for _ in range(running):
+        threading.Thread(target=labour, daemon=True).start()
+    try:
+        while running:
+            result, error, ended = results.get()
+            if error is not None:
+                raise error
+            running -= ended
+            if not ended:
+                yield result  # type: ignore[misc]
+    finally:
+        stopped.set()

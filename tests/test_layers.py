@@ -17,7 +17,7 @@ LADDER = (
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},
     {"plan"},
-    {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
+    {"stores", "image", "download", "registry", "follow", "runlock", "space", "spool"},
     {"observe", "modulefiles"},
     {"deploy"},
     {"apply"},
