@@ -66,35 +66,44 @@ def stream(work: Callable[[T], Iterator[R]], items: Iterable[T], at_once: int) -
         at_once: how many threads at most.
     """
     waiting: SimpleQueue[T] = SimpleQueue()
-    results: SimpleQueue[tuple[R | None, BaseException | None, bool]] = SimpleQueue()
+    results: SimpleQueue[Callable[[], R]] = SimpleQueue()
     stopped = threading.Event()
-    number = 0
     for item in items:
         waiting.put(item)
-        number += 1
-
-    def labour() -> None:
-        try:
-            while not stopped.is_set():
-                for result in work(waiting.get_nowait()):
-                    results.put((result, None, False))
-                    if stopped.is_set():
-                        return
-        except Empty:
-            results.put((None, None, True))
-        except BaseException as error:
-            results.put((None, error, True))
-
-    running = min(at_once, number)
+    running = min(at_once, waiting.qsize())
     for _ in range(running):
-        threading.Thread(target=labour, daemon=True).start()
+        threading.Thread(target=_labour, args=(work, waiting, results, stopped), daemon=True).start()
     try:
         while running:
-            result, error, ended = results.get()
-            if error is not None:
-                raise error
-            running -= ended
-            if not ended:
-                yield result  # type: ignore[misc]
+            try:
+                result = results.get()()
+            except Empty:
+                running -= 1
+            else:
+                yield result
     finally:
         stopped.set()
+
+
+def _labour(
+    work: Callable[[T], Iterator[R]],
+    waiting: SimpleQueue[T],
+    results: SimpleQueue[Callable[[], R]],
+    stopped: threading.Event,
+) -> None:
+    """Put every result as a call that returns it, and what ends the work (Empty when none is left) as one that raises."""
+
+    def failing(error: BaseException) -> Callable[[], R]:
+        def fail() -> R:
+            raise error
+
+        return fail
+
+    try:
+        while not stopped.is_set():
+            for result in work(waiting.get_nowait()):
+                results.put(lambda result=result: result)  # type: ignore[misc]
+                if stopped.is_set():
+                    return
+    except BaseException as error:
+        results.put(failing(error))

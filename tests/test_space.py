@@ -14,9 +14,9 @@ from neurocommand.space import Space
 
 def test_what_is_not_there_is_refused_with_the_figures(tmp_path: Path) -> None:
     space = Space(lambda path: 10)
-    with pytest.raises(RefusedError, match=rf"small: needs 11 bytes, {tmp_path} has 10 left"):
-        with space.reserved(tmp_path, 11, "small"):
-            pass
+    refused = pytest.raises(RefusedError, match=rf"small: needs 11 bytes, {tmp_path} has 10 left")
+    with refused, space.reserved(tmp_path, 11, "small"):
+        pass
     with space.reserved(tmp_path, 10, "small"):
         pass
 
