@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from neurocommand import __version__
-from neurocommand.commands import interruption, streams
+from neurocommand.commands import interruption, journal, streams
 from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError, printable_lines
 
@@ -75,7 +75,9 @@ def cli(ctx: click.Context, config_path: Path | None, verbose: bool, quiet: bool
       neurocommand check apps.json        what a curator runs
       neurocommand sync --dry-run         what tonight's run would do
     """
-    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet, log_file=log_file)
+    if log_file is not None:
+        journal.begin(log_file)
+    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet)
 
 
 def main() -> NoReturn:
@@ -86,6 +88,7 @@ def main() -> NoReturn:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        journal.record(f"error: {printable_lines(error.format_message())}")
         code = 2
     except NeurocommandError as error:
         code = _report(error.message, error.hint, error.exit_code)
@@ -110,9 +113,9 @@ def _refusal(error: OSError) -> tuple[str, str]:
 
 def _report(message: str, hint: str, code: int) -> int:
     """Say why a run ends badly, to people and (with --json) to programs, and return its exit code."""
-    click.echo(f"error: {printable_lines(message)}", err=True)
+    journal.echo(f"error: {printable_lines(message)}", err=True)
     if hint:
-        click.echo(f"  next: {printable_lines(hint)}", err=True)
+        journal.echo(f"  next: {printable_lines(hint)}", err=True)
     if _wants_json(sys.argv[1:]):
         # standard output may be what failed
         with contextlib.suppress(OSError):

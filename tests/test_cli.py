@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from neurocommand.runlock import RunLock
 from tests.servers import refused_url
 from tests.world import World
 
@@ -137,6 +138,42 @@ def test_a_log_that_cannot_be_begun_is_refused_at_once(tmp_path: Path) -> None:
     done = run(["--log-file", "nowhere/log", "list"], tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "nowhere/log: cannot be written: No such file" in done.stderr
+
+
+def logged(world: World, *words: str, code: int) -> tuple[str, str]:
+    """Run a verb with -q and a log; return the log's messages without their times, and what was shown."""
+    log = world.path / "log"
+    done = world.run("-q", "--log-file", str(log), *words)
+    assert done.code == code, done.err
+    lines = log.read_text().splitlines()
+    log.unlink()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ", line) for line in lines)
+    return "".join(line.partition(" ")[2] + "\n" for line in lines), done.out + done.err
+
+
+def test_the_log_has_all_that_a_person_is_shown_and_more(world: World) -> None:
+    assert "convert  small_1.0_20260101: " in logged(world, "sync", "--dry-run", code=0)[0]
+    assert "small_1.0_20260101: deploy: done: " in logged(world, "sync", code=0)[0]
+    (world.path / "store/small_1.0_20260101.simg").unlink()
+    shutil.rmtree(world.root)
+    text, shown = logged(world, "sync", code=1)
+    assert "problem  small_1.0_20260101: lost: " in text
+    assert "1 problem" in text
+    assert all(line in text for line in shown.splitlines())
+    assert "1 problem\n" in logged(world, "sync", "--json", code=1)[0]
+    assert "lost: " in logged(world, "status", code=1)[0]
+
+
+def test_the_log_has_how_a_run_ended_badly(world: World) -> None:
+    assert logged(world, "install", "smal", code=2)[0] == (
+        "error: smal: no such release in the manifest\n  next: did you mean small?\n"
+    )
+    assert logged(world, "sync", "--frob", code=2)[0].startswith("error: No such option")
+    (world.path / "apps.json").write_text("{")
+    assert "error: " in logged(world, "sync", code=1)[0]
+    with RunLock(world.path / "state/lock"):
+        world.declare("small 1.0")
+        assert "the run lock is held by" in logged(world, "sync", code=75)[0]
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from neurocommand import config, observe
+from neurocommand.commands import journal
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, complete_release, takes_dry_run, takes_json
 from neurocommand.deploy import Deployer
@@ -53,7 +54,7 @@ def _report(chosen: list[Release], root: Root, *, dry_run: bool, as_json: bool) 
         echo_json({"dry_run": dry_run, "removed": [release.id for release in chosen]})
         return 0
     for release in chosen:
-        click.echo(printable_lines(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}"))
+        journal.echo(printable_lines(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}"))
     return 0
 
 

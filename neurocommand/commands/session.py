@@ -31,9 +31,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Session:
     """One run of the command line."""
 
-    def __init__(self, config_path: Path | None, *, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+    def __init__(self, config_path: Path | None, *, verbose: bool, quiet: bool) -> None:
         self.config_path = config_path
-        self.console = Console(verbose=verbose, quiet=quiet, log_file=log_file)
+        self.console = Console(verbose=verbose, quiet=quiet)
         self.manifest_path: Path | None = None
 
     @functools.cached_property
@@ -158,7 +158,7 @@ def takes_manifest(command: F) -> F:
 
 def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the releases that a word on the command line may become; for shell completion."""
-    session = ctx.find_root().obj or Session(None, verbose=False, quiet=True, log_file=None)
+    session = ctx.find_root().obj or Session(None, verbose=False, quiet=True)
     declarations = session.manifest.declarations
     if "/" in incomplete:
         names = {f"{d.release.application}/{d.release.version}" for d in declarations}
