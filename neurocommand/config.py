@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,16 @@ class ConfigurationError(FaultsError):
     exit_code = 2
 
 
-def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
+def find(given: Path | None, environ: Mapping[str, str], warn: Callable[[str], object]) -> Path | None:
     """Return the configuration file in effect: the given one, else the first that exists; None when there is none.
+
+    One in the current directory is passed over when somebody else may have written it: whoever stands in a directory
+    of another user must not run that user's programs.
 
     Args:
         given: from the command line.
         environ: the environment.
+        warn: called with a message for people when a file is passed over.
     """
     import platformdirs
 
@@ -49,15 +54,35 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         return given
     if environ.get("NEUROCOMMAND_CONFIG"):
         return Path(environ["NEUROCOMMAND_CONFIG"])
-    files = [Path("neurocommand.yaml"), Path("/etc/neurocommand/neurocommand.yaml")]
+    here = Path("neurocommand.yaml")
+    if here.is_file():
+        reason = _distrusted(here)
+        if not reason:
+            return here
+        warn(f"{here.absolute()} is ignored, since {reason}; to use it all the same: --config {here}")
+    files = [Path("/etc/neurocommand/neurocommand.yaml")]
     # without a home directory there is no place in it
     with contextlib.suppress(RuntimeError):
-        files.insert(1, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
+        files.insert(0, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
     return next((file for file in files if os.path.isfile(file)), None)
 
 
+def _distrusted(path: Path) -> str:
+    """Say why a file, or a link to it, may be somebody else's; empty when it is the caller's or root's alone."""
+    for status in (path.lstat(), path.stat()):
+        if status.st_uid not in (os.geteuid(), 0):
+            return f"it belongs to another user (uid {status.st_uid})"
+        if status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
+            return "everybody may write to it"
+    return ""
+
+
 def load(
-    given: Path | None = None, environ: Mapping[str, str] | None = None, *, manifest: Path | None = None
+    given: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    manifest: Path | None = None,
+    warn: Callable[[str], object] = str,
 ) -> Settings:
     """Read the settings in effect.
 
@@ -65,6 +90,7 @@ def load(
         given: the configuration file named on the command line.
         environ: the environment; the process's own unless said otherwise.
         manifest: the manifest named on the command line.
+        warn: called with a message for people about a file that is not obeyed.
 
     Raises:
         ConfigurationError: the file has faults, or cannot be read; or its places stand in each other's way.
@@ -74,7 +100,7 @@ def load(
     default_text = importlib.resources.files("neurocommand").joinpath("defaults.yaml").read_text(encoding="utf-8")
     merged: dict[str, Any] = yamltext.parse(default_text).value  # ours: a test holds it against the schema
     base = Path.cwd()
-    path = find(given, environ)
+    path = find(given, environ, warn)
     if path is not None:
         merged = _merge(merged, _read(_text(path), str(path)))
         base = path.absolute().parent

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,32 @@ def test_the_command_line_and_the_environment_override(tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "o.yaml", "manifest: z.json"), environ).manifest == str(tmp_path / "z.json")
 
 
+@pytest.mark.parametrize("how", ["owner", "link", "mode"])
+def test_a_file_of_somebody_else_in_the_working_directory_is_not_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "neurocommand.yaml", "manifest: evil.json\n")
+    if how == "mode":
+        path.chmod(0o646)
+    elif os.geteuid() != 0:
+        pytest.skip("needs root, to give a file to somebody else")
+    elif how == "link":
+        path.rename(tmp_path / "mine.yaml")
+        path.symlink_to("mine.yaml")
+        os.lchown(path, 12345, 0)
+    else:
+        os.chown(path, 12345, 0)
+    said: list[str] = []
+    assert config.load(environ={}, warn=said.append) == config.load(write(tmp_path / "none.yaml", ""), {})
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert "--config neurocommand.yaml" in said[0]
+    for named, environ in ((path, {}), (None, {"NEUROCOMMAND_CONFIG": str(path)})):
+        assert config.load(named, environ, warn=said.append).manifest == str(tmp_path / "evil.json")
+    assert len(said) == 1
+
+
 def test_a_file_is_found_in_the_working_directory_then_in_the_home(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,9 +132,9 @@ def test_a_file_is_found_in_the_working_directory_then_in_the_home(
     place = own_home / ".config/neurocommand"
     place.mkdir(parents=True)
     home = write(place / "neurocommand.yaml", "")
-    assert config.find(None, {}) == home
+    assert config.find(None, {}, len) == home
     write(tmp_path / "neurocommand.yaml", "")
-    assert config.find(None, {}) == Path("neurocommand.yaml")
+    assert config.find(None, {}, len) == Path("neurocommand.yaml")
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:

@@ -41,7 +41,11 @@ class Session:
         """The settings in effect."""
         from neurocommand import config
 
-        return config.load(self.config_path, manifest=self.manifest_path)
+        return config.load(
+            self.config_path,
+            manifest=self.manifest_path,
+            warn=lambda text: self.console.complain(f"warning: {text}"),
+        )
 
     @functools.cached_property
     def manifest(self) -> Manifest:
