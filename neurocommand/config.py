@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
+import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from neurocommand import places, schema, yamltext
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
@@ -165,7 +167,7 @@ def _read(text: str, filename: str) -> dict[str, Any]:
     for deviation in schema.deviations(document, SCHEMA):
         where = ".".join(str(part) for part in deviation.position)
         faults.append(Fault(document.line(deviation.position), where, deviation.message))
-    faults += _repeated_names(document)
+    faults += [*_repeated_names(document), *_unusable_addresses(document)]
     if faults:
         raise ConfigurationError(filename, tuple(faults))
     content: dict[str, Any] = document.value
@@ -184,6 +186,28 @@ def _repeated_names(document: Document) -> list[Fault]:
                 faults.append(Fault(document.line((section, index)), section, f"the name {name} stands twice"))
             seen.add(str(name))
     return faults
+
+
+def _unusable_addresses(document: Document) -> Iterator[Fault]:
+    """Find the addresses of stores that the schema's pattern lets pass, but that lead nowhere."""
+    stores = document.value.get("stores") if isinstance(document.value, dict) else None
+    for index, entry in enumerate(stores if isinstance(stores, list) else []):
+        for key in ("url", "endpoint"):
+            address = entry.get(key) if isinstance(entry, dict) else None
+            if isinstance(address, str) and not _has_host(address):
+                position = ("stores", index, key)
+                message = f"{printable(address)!r}: no address: write https://host[:port][/path]"
+                yield Fault(document.line(position), f"stores.{index}.{key}", message)
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        # the port is judged only when it is asked for
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and not re.search(r"[^!-~]|[\"<>\\^`{|}]", parts.netloc) and ".." not in f".{host}"
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

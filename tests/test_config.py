@@ -125,6 +125,36 @@ def test_a_file_of_somebody_else_in_the_working_directory_is_not_obeyed(
     assert len(said) == 1
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "https://",
+        "http:///x",
+        "http://h:port/",
+        "http://h:99999/",
+        "https://a b/",
+        "http://a..b",
+        "http://.a",
+    ],
+)
+@pytest.mark.parametrize("kind", ["http, url", "s3, bucket: bucket, endpoint"])
+def test_an_address_that_leads_nowhere_is_a_fault(tmp_path: Path, kind: str, address: str) -> None:
+    path = write(tmp_path / "n.yaml", f'stores:\n- {{name: x, kind: {kind}: "{address}"}}\n')
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(path, {})
+    assert [fault.line for fault in caught.value.faults] == [2]
+    assert "no address" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1]:9000", "https://user:pw@h.example:443/x y", "http://127.0.0.1", "http://h_x.a."]
+)
+def test_an_address_that_may_lead_somewhere_is_none(tmp_path: Path, address: str) -> None:
+    path = write(tmp_path / "n.yaml", f'stores: [{{name: x, kind: http, url: "{address}"}}]\n')
+    assert config.load(path, {}).stores == (HttpSettings("x", address, (404, 410)),)
+
+
 def test_a_file_is_found_in_the_working_directory_then_in_the_home(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
