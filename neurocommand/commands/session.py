@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from neurocommand import jsontext, manifest
+from neurocommand.commands import completing
 from neurocommand.commands.console import Console
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
@@ -147,7 +148,11 @@ def takes_manifest(command: F) -> F:
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
         if value is not None:
-            ctx.find_object(Session).manifest_path = value  # type: ignore[union-attr]
+            ctx.meta[completing.MANIFEST] = value
+            session = ctx.find_object(Session)
+            # completion has none
+            if session is not None:
+                session.manifest_path = value
 
     option = click.option(
         "--manifest",
@@ -160,18 +165,9 @@ def takes_manifest(command: F) -> F:
     return option(command)
 
 
-def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the releases that a word on the command line may become; for shell completion."""
-    session = ctx.find_root().obj or Session(None, verbose=False, quiet=True)
-    declarations = session.manifest.declarations
-    if "/" in incomplete:
-        names = {f"{d.release.application}/{d.release.version}" for d in declarations}
-    else:
-        names = {d.release.application for d in declarations}
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
-takes_releases = click.argument("releases", nargs=-1, metavar="[RELEASE]...", shell_complete=complete_release)
+takes_releases = click.argument(
+    "releases", nargs=-1, metavar="[RELEASE]...", shell_complete=completing.complete_release
+)
 takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 takes_prune = click.option("--prune", is_flag=True, help="Delete objects of releases that were unlisted long ago.")
