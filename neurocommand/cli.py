@@ -59,6 +59,11 @@ class Verbs(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+# in a message: a place in a home directory was needed (config.HOMELESS, which would load the reading of settings)
+HOMELESS = "/the home directory is not known"
+_HOME = "set HOME, or name every place in the configuration"
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="neurocommand %(version)s")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
@@ -113,6 +118,7 @@ def _refusal(error: OSError) -> tuple[str, str]:
 
 def _report(message: str, hint: str, code: int) -> int:
     """Say why a run ends badly, to people and (with --json) to programs, and return its exit code."""
+    hint = _HOME if HOMELESS in message else hint
     journal.echo(f"error: {printable_lines(message)}", err=True)
     if hint:
         journal.echo(f"  next: {printable_lines(hint)}", err=True)

@@ -33,6 +33,11 @@ BUNDLED = "bundled"
 DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
 
 
+# What stands for a home directory that is not known. Nothing can be below it, nor be made there by anybody, so that
+# only those verbs fail that need such a place.
+HOMELESS = Path(os.devnull) / "the home directory is not known"
+
+
 class ConfigurationError(FaultsError):
     """The configuration file has faults."""
 
@@ -114,20 +119,21 @@ def load(
 
 
 def checked_root(path: Path) -> Path:
-    """Return a root or prefix as an absolute path.
+    """Return a root or prefix as an absolute path; a ``~`` before it is the home directory.
 
     Raises:
         UsageError: nothing can be deployed there: modules are found through MODULEPATH, a list with colons.
     """
     if path == Path():
         raise UsageError("no directory is named", "name one by its path; for the current directory, write $PWD")
-    text = str(path.absolute())
+    path = _path(str(path), Path.cwd())
+    text = str(path)
     if ":" in text or not text.isprintable():
         raise UsageError(
             f"{printable(text)}: a root's path has no colon and no control character, since MODULEPATH cannot hold it",
             "choose another directory",
         )
-    return path.absolute()
+    return path
 
 
 def check_apart(settings: Settings, filename: str) -> None:
@@ -254,9 +260,11 @@ def _path(text: str, base: Path) -> Path:
                 text = text.replace(field, str(place("neurocommand")))
         return base / Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(
-            f"{shown}: the home directory is not known", "set HOME, or write the path without ~"
-        ) from error
+        user, *rest = Path(text).parts
+        if user.startswith("~") and user != "~":
+            message = f"{shown}: the home directory of {printable(user[1:])} is not known"
+            raise UsageError(message, "write the path without ~") from error
+        return HOMELESS.joinpath(user.strip("~{}"), *rest)
 
 
 def is_address(manifest: str) -> bool:

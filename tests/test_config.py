@@ -345,20 +345,24 @@ def test_places_beside_each_other_are_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["state: ~nosuchuser/x", "publish: {root: ~nosuchuser}"])
 def test_a_home_directory_that_is_not_known_is_no_bug(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="home directory is not known") as caught:
+    with pytest.raises(UsageError, match="home directory of nosuchuser is not known") as caught:
         config.load(write(tmp_path / "n.yaml", text), {})
-    assert "HOME" in caught.value.hint
+    assert "without ~" in caught.value.hint
 
 
-def test_without_a_home_only_what_needs_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_its_places_are_where_nobody_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(number: int) -> None:
         raise KeyError(number)
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"\{(data|state)\}: the home directory is not known"):
-        config.load(environ={})
+    found = config.load(environ={})
+    assert found.state.is_relative_to(config.HOMELESS)
+    assert found.prefix.is_relative_to(config.HOMELESS)
+    with pytest.raises(NotADirectoryError):
+        found.state.mkdir(parents=True)
+    assert config.load(write(tmp_path / "h.yaml", "state: ~/s/t"), {}).state == config.HOMELESS / "s/t"
     path = write(tmp_path / "n.yaml", "state: state\nstores: []\ninstall: {prefix: p}")
     assert config.load(path, {}).prefix == tmp_path / "p"
 
@@ -372,6 +376,11 @@ def test_what_can_be_no_root_is_refused(tmp_path: Path, path: str) -> None:
     if path:
         with pytest.raises(UsageError):
             config.load(environ={"NEUROCOMMAND_PREFIX": path})
+
+
+def test_a_tilde_is_the_home_directory_wherever_a_root_is_named(own_home: Path) -> None:
+    assert config.checked_root(Path("~/q")) == own_home / "q"
+    assert config.load(environ={"NEUROCOMMAND_PREFIX": "~/x"}).prefix == own_home / "x"
 
 
 def test_a_root_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
