@@ -246,9 +246,12 @@ def test_a_user_without_a_home_is_told_to_set_one(request: pytest.FixtureRequest
 
     assert ask("check", manifest).returncode == 0
     assert ask("list", "--manifest", manifest).returncode == 0
-    done = ask("list")
-    assert done.returncode == 2
-    assert re.search("home directory is not known\n  next: set HOME", done.stderr)
+    assert ask("list").returncode == 0
+    assert ask("install", "niimath", "--dry-run", "--prefix", str(place / "prefix")).returncode == 0
+    for words in (["install", "niimath"], ["sync", "niimath"], ["remove", "niimath"]):
+        done = ask(*words)
+        assert done.returncode != 0
+        assert re.search("home directory is not known.*\n  next: set HOME", done.stderr), done.stderr
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
@@ -278,6 +281,21 @@ def test_a_record_that_is_damaged_or_cannot_be_reached_is_said(synced: World) ->
     assert "Too many levels of symbolic links" in done.err
     containers.unlink()
     assert synced.run("run", "small", "smallhello").code == 127
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status", "--root", ""], "no directory is named"),
+        (["list", "--json", "--format", "log"], "--json and --format log"),
+        (["list", "--manifest", "loop/apps.json"], "Too many levels of symbolic links"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    done = run(words, tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 @pytest.fixture

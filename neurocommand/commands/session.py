@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import click
 from neurocommand import jsontext, manifest
 from neurocommand.commands import completing
 from neurocommand.commands.console import Console
+from neurocommand.errors import printable
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 
@@ -143,6 +145,19 @@ def _store(entry: StoreSettings) -> Store:
             assert_never(entry)
 
 
+class _ReadableFile(click.Path):
+    """A file that must be there; click says of whatever it cannot look at that it does not exist."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            os.stat(value)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            pass
+        except OSError as error:
+            self.fail(f"File {printable(os.fspath(value))!r}: {error.strerror}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def takes_manifest(command: F) -> F:
     """Give a verb the option ``--manifest``, which overrides the configuration."""
 
@@ -156,7 +171,7 @@ def takes_manifest(command: F) -> F:
 
     option = click.option(
         "--manifest",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=_ReadableFile(path_type=Path, exists=True, dir_okay=False),
         expose_value=False,
         is_eager=True,
         callback=remember,

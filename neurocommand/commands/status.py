@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from neurocommand import config
 from neurocommand import plan as planning
 from neurocommand.actions import Plan
 from neurocommand.commands import journal, pipeline, report
@@ -35,8 +36,8 @@ def command(session: Session, releases: tuple[str, ...], root: Path | None, as_j
       neurocommand status mrtrix3 --json
     """
     wanted = session.manifest.only(releases)
-    path = root or session.settings.root
-    place = Root(path.absolute()) if path else None
+    path = config.checked_root(root) if root is not None else session.settings.root
+    place = Root(path) if path else None
     with session.closing_stores():
         observation = pipeline.observe_all(session, wanted, place, Spool(session.settings.spool))
     rows = [
