@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from neurocommand import __version__
-from neurocommand.commands import interruption, streams
+from neurocommand.commands import interruption, journal, streams
 from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError, printable_lines
 
@@ -61,6 +61,11 @@ class Verbs(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+# in a message: a place in a home directory was needed (config.HOMELESS, which would load the reading of settings)
+HOMELESS = "/the home directory is not known"
+_HOME = "set HOME, or name every place in the configuration"
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="neurocommand %(version)s")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
@@ -77,7 +82,9 @@ def cli(ctx: click.Context, config_path: Path | None, verbose: bool, quiet: bool
       neurocommand check apps.json        what a curator runs
       neurocommand sync --dry-run         what tonight's run would do
     """
-    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet, log_file=log_file)
+    if log_file is not None:
+        journal.begin(log_file)
+    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet)
 
 
 def main() -> NoReturn:
@@ -88,6 +95,7 @@ def main() -> NoReturn:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        journal.record(f"error: {printable_lines(error.format_message())}")
         code = 2
     except NeurocommandError as error:
         code = _report(error.message, error.hint, error.exit_code)
@@ -112,9 +120,10 @@ def _refusal(error: OSError) -> tuple[str, str]:
 
 def _report(message: str, hint: str, code: int) -> int:
     """Say why a run ends badly, to people and (with --json) to programs, and return its exit code."""
-    click.echo(f"error: {printable_lines(message)}", err=True)
+    hint = _HOME if HOMELESS in message else hint
+    journal.echo(f"error: {printable_lines(message)}", err=True)
     if hint:
-        click.echo(f"  next: {printable_lines(hint)}", err=True)
+        journal.echo(f"  next: {printable_lines(hint)}", err=True)
     if _wants_json(sys.argv[1:]):
         # standard output may be what failed
         with contextlib.suppress(OSError):

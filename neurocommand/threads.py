@@ -91,7 +91,7 @@ def _labour(
     results: SimpleQueue[Callable[[], R]],
     stopped: threading.Event,
 ) -> None:
-    """Put every result as a call that returns it, and what ends the work (Empty when none is left) as one that raises."""
+    """Put every result as a call that returns it, and what ends the work (Empty: none is left) as one that raises."""
 
     def failing(error: BaseException) -> Callable[[], R]:
         def fail() -> R:

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from neurocommand import config, observe, registry
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Delete, Plan, Problem
 from neurocommand.apply import Outcome, Workshop
-from neurocommand.commands import pruning, report
+from neurocommand.commands import journal, pruning, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
@@ -183,10 +181,12 @@ def _has(store: Store, release: Release, artifact: Artifact) -> bool:
 
 def show(plan: Plan, *, as_json: bool) -> int:
     """Print a plan, and return the exit code that its problems call for."""
+    # with JSON for a program, the log is still for people
+    tell = journal.record if as_json else journal.echo
+    for line in report.plan_lines(plan):
+        tell(line)
     if as_json:
         echo_json(report.plan_values(plan))
-    else:
-        report.echo_plan(plan)
     return report.exit_code((), plan.problems)
 
 
@@ -231,8 +231,7 @@ def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: boo
     if as_json:
         values = report.plan_values(Plan((), plan.problems))
         echo_json({"outcomes": [report.outcome_values(o) for o in outcomes], "problems": values["problems"]})
-    else:
-        click.echo(report.totals(outcomes, plan.problems))
+    (journal.record if as_json else journal.echo)(report.totals(outcomes, plan.problems))
     return report.exit_code(outcomes, plan.problems)
 
 

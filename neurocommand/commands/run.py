@@ -9,8 +9,8 @@ from typing import NoReturn
 import click
 
 from neurocommand import observe, process
-from neurocommand.commands import installed
-from neurocommand.commands.session import Session, complete_release
+from neurocommand.commands import completing, installed
+from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError, ProcessError, UsageError, printable
 from neurocommand.layout import Root
 from neurocommand.model import DeployRecord, Release
@@ -29,7 +29,7 @@ class NotStartedError(NeurocommandError):
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("release", shell_complete=complete_release)
+@click.argument("release", shell_complete=completing.complete_installed)
 @click.argument("words", nargs=-1, required=True, metavar="COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
 @click.pass_obj
 def command(session: Session, release: str, words: tuple[str, ...]) -> None:

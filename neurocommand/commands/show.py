@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from neurocommand import observe
-from neurocommand.commands import installed
+from neurocommand.commands import completing, installed
 from neurocommand.commands.console import echo_json, size_text
-from neurocommand.commands.session import Session, complete_release, takes_json, takes_manifest
+from neurocommand.commands.session import Session, takes_json, takes_manifest
 from neurocommand.commands.status import place_state, store_state
 from neurocommand.errors import UsageError, printable_lines
 from neurocommand.manifest import Declaration
@@ -19,7 +19,7 @@ from neurocommand.render import templates
 
 
 @click.command("show")
-@click.argument("release", shell_complete=complete_release)
+@click.argument("release", shell_complete=completing.complete_release)
 @takes_manifest
 @takes_json
 @click.pass_obj
