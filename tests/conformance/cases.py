@@ -19,6 +19,7 @@ from neurocommand.stores.http import HttpStore
 from neurocommand.stores.interface import Store
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
+from tests.ceph import Ceph
 from tests.servers import Respond, WebServer, refused_url, serve_directory
 from tests.swift import Swift
 
@@ -150,10 +151,24 @@ class SwiftS3Case(S3Case):
     """Swift's S3 API: private buckets, checksums that are looked at, and conditions that it knows in part."""
 
     def __init__(self, directory: Path, swift: Swift, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
-        credentials = {"AWS_ACCESS_KEY_ID": swift.user, "AWS_SECRET_ACCESS_KEY": swift.key}
-        for name, value in credentials.items():
-            monkeypatch.setenv(name, value)
-        super().__init__(directory, swift.s3(), swift.url, credentials)
+        super().__init__(directory, swift.s3(), swift.url, credentials(swift, monkeypatch))
+
+
+class CephCase(S3Case):
+    """Ceph's S3: as Swift's, and one winner of several writers."""
+
+    atomic = True
+
+    def __init__(self, directory: Path, ceph: Ceph, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+        super().__init__(directory, ceph.s3(), ceph.url, credentials(ceph, monkeypatch))
+
+
+def credentials(server: Swift | Ceph, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Give boto3 a server's credentials, and return them for other processes."""
+    found = {"AWS_ACCESS_KEY_ID": server.user, "AWS_SECRET_ACCESS_KEY": server.key}
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    return found
 
 
 class HttpCase(Case):
@@ -176,7 +191,9 @@ CASES: dict[str, type[Case]] = {
     "retry": RetryingCase,
     "s3": MotoCase,
     "swift-s3": SwiftS3Case,
+    "ceph": CephCase,
     "http": HttpCase,
 }
-WRITABLE = ("directory", "retry", "s3", "swift-s3")
-LISTABLE = ("directory", "retry", "s3", "swift-s3")
+WRITABLE = ("directory", "retry", "s3", "swift-s3", "ceph")
+LISTABLE = ("directory", "retry", "s3", "swift-s3", "ceph")
+FULL = ("ceph",)  # only with --full

@@ -9,7 +9,12 @@ import pytest
 
 from tests.conformance.cases import CASES, Case
 
-NEEDS = {"s3": ("moto_url",), "swift-s3": ("swift", "monkeypatch"), "http": ("web_server",)}
+NEEDS = {
+    "s3": ("moto_url",),
+    "swift-s3": ("swift", "monkeypatch"),
+    "ceph": ("ceph", "monkeypatch"),
+    "http": ("web_server",),
+}
 
 
 @pytest.fixture
