@@ -21,6 +21,7 @@ from neurocommand.settings import (
     DirectorySettings,
     HttpSettings,
     OciSettings,
+    RcloneSettings,
     RegistrySettings,
     RetentionSettings,
     S3Settings,
@@ -265,6 +266,14 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 url=entry.get("url", "").rstrip("/"),
                 part_size=entry.get("part_size", 8) << 20,
                 concurrency=entry.get("concurrency", 4),
+            )
+        case "rclone":
+            return RcloneSettings(
+                name=entry["name"],
+                remote=entry["remote"],
+                writable=entry.get("writable", True),
+                url=entry.get("url", "").rstrip("/"),
+                mode=entry.get("mode", "copy"),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

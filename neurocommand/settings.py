@@ -92,7 +92,18 @@ class OciSettings:
     mode: Mode = "copy"
 
 
-StoreSettings = DirectorySettings | S3Settings | OciSettings | HttpSettings
+@dataclass(frozen=True)
+class RcloneSettings:
+    """A store that is a remote of the user's own rclone configuration, ``name:path``."""
+
+    name: str
+    remote: str
+    writable: bool
+    url: str = ""
+    mode: Mode = "copy"
+
+
+StoreSettings = DirectorySettings | S3Settings | RcloneSettings | OciSettings | HttpSettings
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,7 @@ DOORS = {
     "boto3": {"neurocommand.stores.s3client"},
     "yaml": {"neurocommand.yamltext"},
     "oras": {"neurocommand.registrysession"},
+    "rclone_python": {"neurocommand.stores.rcloneprogram"},
     "rich": {"neurocommand.commands.console"},
 }
 

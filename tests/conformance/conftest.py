@@ -9,7 +9,14 @@ import pytest
 
 from tests.conformance.cases import CASES, Case
 
-NEEDS = {"s3": ("moto_url",), "swift-s3": ("swift", "monkeypatch"), "oci": ("registry",), "http": ("web_server",)}
+NEEDS = {
+    "s3": ("moto_url",),
+    "swift-s3": ("swift", "monkeypatch"),
+    "swift-rclone": ("swift", "monkeypatch"),
+    "local-rclone": ("monkeypatch",),
+    "oci": ("registry",),
+    "http": ("web_server",),
+}
 
 
 @pytest.fixture
