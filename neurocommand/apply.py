@@ -176,6 +176,7 @@ class Workshop:
 
     def _convert(self, action: Convert) -> str:
         release = action.release
+        self.lock.check_writable()
         started = time.monotonic()
         self.listener(Started(release.id, "convert"))
         try:
@@ -219,6 +220,7 @@ class Workshop:
 
     def _adopt(self, action: Adopt) -> str:
         release = action.release
+        self.lock.check_writable()
         path = self.spool.sif(release)
         fetched = download.fetch(
             object_key(release), path, [self.stores[action.store]], None, self.listener, release.id

@@ -6,26 +6,26 @@ import contextlib
 import importlib
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import click
 
 from neurocommand import __version__
-from neurocommand.commands import streams
+from neurocommand.commands import interruption, journal, streams
 from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError, printable_lines
 
 COMMANDS = {
+    "bundle": "Carry releases to a site without internet.",
     "check": "Check a manifest: every fault, each at its line.",
     "completion": "Print the completion script of a shell.",
     "convert": "Convert images to SIF, and lock them.",
     "install": "Install releases under a prefix of this host.",
     "list": "List the releases of the manifest.",
+    "lock": "Unite what several machines locked.",
     "mirror": "Fill every writable store from any store that holds the locked bytes.",
     "plan": "Show what a sync would do, and why.",
     "publish": "Deploy releases from the stores to the shared root.",
@@ -61,6 +61,11 @@ class Verbs(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+# in a message: a place in a home directory was needed (config.HOMELESS, which would load the reading of settings)
+HOMELESS = "/the home directory is not known"
+_HOME = "set HOME, or name every place in the configuration"
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="neurocommand %(version)s")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
@@ -77,22 +82,25 @@ def cli(ctx: click.Context, config_path: Path | None, verbose: bool, quiet: bool
       neurocommand check apps.json        what a curator runs
       neurocommand sync --dry-run         what tonight's run would do
     """
-    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet, log_file=log_file)
+    if log_file is not None:
+        journal.begin(log_file)
+    ctx.obj = Session(config_path, verbose=verbose, quiet=quiet)
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with a documented exit code (docs/design.md §6)."""
     streams.prepare()
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.prepare(_say_interrupted)
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
+        journal.record(f"error: {printable_lines(error.format_message())}")
         code = 2
     except NeurocommandError as error:
         code = _report(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        code = _report("interrupted", "run the same command again to continue", 130)
+        interruption.leave(_say_interrupted)
     except OSError as error:
         code = _report(*_refusal(error), 1)
     except Exception:
@@ -112,9 +120,10 @@ def _refusal(error: OSError) -> tuple[str, str]:
 
 def _report(message: str, hint: str, code: int) -> int:
     """Say why a run ends badly, to people and (with --json) to programs, and return its exit code."""
-    click.echo(f"error: {printable_lines(message)}", err=True)
+    hint = _HOME if HOMELESS in message else hint
+    journal.echo(f"error: {printable_lines(message)}", err=True)
     if hint:
-        click.echo(f"  next: {printable_lines(hint)}", err=True)
+        journal.echo(f"  next: {printable_lines(hint)}", err=True)
     if _wants_json(sys.argv[1:]):
         # standard output may be what failed
         with contextlib.suppress(OSError):
@@ -128,8 +137,9 @@ def _wants_json(words: list[str]) -> bool:
     return verb != "run" and "--json" in words
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+def _say_interrupted() -> None:
+    _report("interrupted", "run the same command again to continue", interruption.CODE)
+    streams.flush()
 
 
 def _report_bug() -> int:

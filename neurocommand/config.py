@@ -1,6 +1,7 @@
 """Settings: neurocommand.yaml over the defaults, and the only place that reads settings from the environment.
 
-Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_PREFIX`` the prefix of ``install``;
+Variables: ``NEUROCOMMAND_CONFIG`` names the configuration file, ``NEUROCOMMAND_PREFIX`` the prefix of ``install``,
+``NEUROCOMMAND_STATE`` the state directory;
 ``NEUROCOMMAND_<NAME>_USERNAME`` and ``_PASSWORD`` log in to the registry or the store of kind oci of that name.
 """
 
@@ -9,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib.resources
 import os
-from collections.abc import Mapping, Sequence
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from neurocommand import places, schema, yamltext
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
@@ -34,18 +38,27 @@ BUNDLED = "bundled"
 DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
 
 
+# What stands for a home directory that is not known. Nothing can be below it, nor be made there by anybody, so that
+# only those verbs fail that need such a place.
+HOMELESS = Path(os.devnull) / "the home directory is not known"
+
+
 class ConfigurationError(FaultsError):
     """The configuration file has faults."""
 
     exit_code = 2
 
 
-def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
+def find(given: Path | None, environ: Mapping[str, str], warn: Callable[[str], object]) -> Path | None:
     """Return the configuration file in effect: the given one, else the first that exists; None when there is none.
+
+    One in the current directory is passed over when somebody else may have written it: whoever stands in a directory
+    of another user must not run that user's programs.
 
     Args:
         given: from the command line.
         environ: the environment.
+        warn: called with a message for people when a file is passed over.
     """
     import platformdirs
 
@@ -53,15 +66,35 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         return given
     if environ.get("NEUROCOMMAND_CONFIG"):
         return Path(environ["NEUROCOMMAND_CONFIG"])
-    files = [Path("neurocommand.yaml"), Path("/etc/neurocommand/neurocommand.yaml")]
+    here = Path("neurocommand.yaml")
+    if here.is_file():
+        reason = _distrusted(here)
+        if not reason:
+            return here
+        warn(f"{here.absolute()} is ignored, since {reason}; to use it all the same: --config {here}")
+    files = [Path("/etc/neurocommand/neurocommand.yaml")]
     # without a home directory there is no place in it
     with contextlib.suppress(RuntimeError):
-        files.insert(1, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
+        files.insert(0, platformdirs.user_config_path("neurocommand") / "neurocommand.yaml")
     return next((file for file in files if os.path.isfile(file)), None)
 
 
+def _distrusted(path: Path) -> str:
+    """Say why a file, or a link to it, may be somebody else's; empty when it is the caller's or root's alone."""
+    for status in (path.lstat(), path.stat()):
+        if status.st_uid not in (os.geteuid(), 0):
+            return f"it belongs to another user (uid {status.st_uid})"
+        if status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode):
+            return "everybody may write to it"
+    return ""
+
+
 def load(
-    given: Path | None = None, environ: Mapping[str, str] | None = None, *, manifest: Path | None = None
+    given: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    manifest: Path | None = None,
+    warn: Callable[[str], object] = str,
 ) -> Settings:
     """Read the settings in effect.
 
@@ -69,6 +102,7 @@ def load(
         given: the configuration file named on the command line.
         environ: the environment; the process's own unless said otherwise.
         manifest: the manifest named on the command line.
+        warn: called with a message for people about a file that is not obeyed.
 
     Raises:
         ConfigurationError: the file has faults, or cannot be read; or its places stand in each other's way.
@@ -78,7 +112,7 @@ def load(
     default_text = importlib.resources.files("neurocommand").joinpath("defaults.yaml").read_text(encoding="utf-8")
     merged: dict[str, Any] = yamltext.parse(default_text).value  # ours: a test holds it against the schema
     base = Path.cwd()
-    path = find(given, environ)
+    path = find(given, environ, warn)
     if path is not None:
         merged = _merge(merged, _read(_text(path), str(path)))
         base = path.absolute().parent
@@ -90,20 +124,21 @@ def load(
 
 
 def checked_root(path: Path) -> Path:
-    """Return a root or prefix as an absolute path.
+    """Return a root or prefix as an absolute path; a ``~`` before it is the home directory.
 
     Raises:
         UsageError: nothing can be deployed there: modules are found through MODULEPATH, a list with colons.
     """
     if path == Path():
         raise UsageError("no directory is named", "name one by its path; for the current directory, write $PWD")
-    text = str(path.absolute())
+    path = _path(str(path), Path.cwd())
+    text = str(path)
     if ":" in text or not text.isprintable():
         raise UsageError(
             f"{printable(text)}: a root's path has no colon and no control character, since MODULEPATH cannot hold it",
             "choose another directory",
         )
-    return path.absolute()
+    return path
 
 
 def check_apart(settings: Settings, filename: str) -> None:
@@ -143,7 +178,7 @@ def _read(text: str, filename: str) -> dict[str, Any]:
     for deviation in schema.deviations(document, SCHEMA):
         where = ".".join(str(part) for part in deviation.position)
         faults.append(Fault(document.line(deviation.position), where, deviation.message))
-    faults += _repeated_names(document)
+    faults += [*_repeated_names(document), *_unusable_addresses(document)]
     if faults:
         raise ConfigurationError(filename, tuple(faults))
     content: dict[str, Any] = document.value
@@ -164,6 +199,28 @@ def _repeated_names(document: Document) -> list[Fault]:
     return faults
 
 
+def _unusable_addresses(document: Document) -> Iterator[Fault]:
+    """Find the addresses of stores that the schema's pattern lets pass, but that lead nowhere."""
+    stores = document.value.get("stores") if isinstance(document.value, dict) else None
+    for index, entry in enumerate(stores if isinstance(stores, list) else []):
+        for key in ("url", "endpoint"):
+            address = entry.get(key) if isinstance(entry, dict) else None
+            if isinstance(address, str) and not _has_host(address):
+                position = ("stores", index, key)
+                message = f"{printable(address)!r}: no address: write https://host[:port][/path]"
+                yield Fault(document.line(position), f"stores.{index}.{key}", message)
+
+
+def _has_host(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        # the port is judged only when it is asked for
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and not re.search(r"[^!-~]|[\"<>\\^`{|}]", parts.netloc) and ".." not in f".{host}"
+
+
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Let a file's own top-level keys replace the defaults; three sections merge by their keys."""
     result = {**defaults, **own}
@@ -176,7 +233,9 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
     def path(text: str) -> Path:
         return _path(text, base)
 
-    state = path(content["state"])
+    state = (
+        Path(environ["NEUROCOMMAND_STATE"]).absolute() if environ.get("NEUROCOMMAND_STATE") else path(content["state"])
+    )
     manifest, install, publish = content["manifest"], content["install"], content["publish"]
     if manifest != BUNDLED and not is_address(manifest):
         manifest = str(path(manifest))
@@ -197,8 +256,8 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
-        quorum=content["quorum"],
-        retention=RetentionSettings(**{**content["retention"], "pinned": frozenset(content["retention"]["pinned"])}),
+        quorum=None if content["quorum"] is None else int(content["quorum"]),
+        retention=_retention(content["retention"]),
     )
 
 
@@ -212,9 +271,11 @@ def _path(text: str, base: Path) -> Path:
                 text = text.replace(field, str(place("neurocommand")))
         return base / Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(
-            f"{shown}: the home directory is not known", "set HOME, or write the path without ~"
-        ) from error
+        user, *rest = Path(text).parts
+        if user.startswith("~") and user != "~":
+            message = f"{shown}: the home directory of {printable(user[1:])} is not known"
+            raise UsageError(message, "write the path without ~") from error
+        return HOMELESS.joinpath(user.strip("~{}"), *rest)
 
 
 def is_address(manifest: str) -> bool:
@@ -235,6 +296,12 @@ def _lock_beside(manifest: str, state: Path) -> Path:
     return path.with_name(path.stem + ".lock.json")
 
 
+def _retention(entry: dict[str, Any]) -> RetentionSettings:
+    # JSON Schema takes 8.0 for a whole number, too
+    numbers = {name: int(entry[name]) for name in ("grace_days", "floor", "cap")}
+    return RetentionSettings(**numbers, pinned=frozenset(entry["pinned"]))
+
+
 def _registry(entry: dict[str, Any]) -> RegistrySettings:
     templates = tuple(entry.get("templates", DEFAULT_TEMPLATES))
     return RegistrySettings(entry["name"], entry["url"], templates, entry.get("insecure", False))
@@ -244,14 +311,9 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
     match entry["kind"]:
         case "directory":
             path, writable = _path(entry["path"], base), entry.get("writable", True)
-            return DirectorySettings(
-                entry["name"],
-                path,
-                writable,
-                entry.get("create", False),
-                mode=entry.get("mode", "copy"),
-                url=entry.get("url", "").rstrip("/"),
-            )
+            mode = entry.get("mode", "copy")
+            url = entry.get("url", "").rstrip("/")
+            return DirectorySettings(entry["name"], path, writable, entry.get("create", False), mode, url)
         case "s3":
             return S3Settings(
                 name=entry["name"],
@@ -264,8 +326,8 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 writable=entry.get("writable", not entry.get("anonymous", False)),
                 mode=entry.get("mode", "copy"),
                 url=entry.get("url", "").rstrip("/"),
-                part_size=entry.get("part_size", 8) << 20,
-                concurrency=entry.get("concurrency", 4),
+                part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
+                concurrency=int(entry.get("concurrency", 4)),
             )
         case "rclone":
             return RcloneSettings(

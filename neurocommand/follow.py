@@ -64,6 +64,17 @@ def read_manifest_source(source: str, cache: Path, validate: Validate, listener:
         return copy
 
 
+def cached(source: str, cache: Path) -> str | None:
+    """Return the last good copy of an address without asking it; None when there is none.
+
+    Args:
+        source: the address.
+        cache: directory of the copies.
+    """
+    copy = _Copy.of(source, cache).read()
+    return copy[0] if copy else None
+
+
 @dataclass(frozen=True)
 class _Copy:
     """The last good copy of an address: one file with its text and its ETag; its time is when it was last confirmed."""

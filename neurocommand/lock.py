@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neurocommand import jsontext
-from neurocommand.errors import Fault, FaultsError, ImmutableError
+from neurocommand.errors import Fault, FaultsError, ImmutableError, UsageError
 from neurocommand.files import write_atomically
 from neurocommand.model import Artifact, Release
 
@@ -120,20 +120,39 @@ class LockFile:
         # behind a link, the file itself is replaced, not the link
         self.path = path.resolve()
 
-    def record(self, release: Release, artifact: Artifact) -> None:
-        """Lock a release, beside what others have locked in the file meanwhile.
+    def check_writable(self) -> None:
+        """See that a release could be recorded, before work begins whose result would be lost.
 
         Raises:
-            ImmutableError: the release is locked with other bytes; the file is unchanged.
+            UsageError: the lock's directory cannot be written.
+        """
+        place = next(parent for parent in self.path.parents if parent.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise UsageError(
+                f"{self.path}: cannot be written", "choose another place for the lock (lock: in the settings)"
+            )
+
+    def record(self, release: Release, artifact: Artifact) -> None:
+        """Lock a release; see ``unite``."""
+        self.unite(Lock({release: artifact}))
+
+    def unite(self, other: Lock) -> None:
+        """Lock all that another lock has, beside what others have locked in the file meanwhile.
+
+        Raises:
+            ImmutableError: a release is locked with other bytes; the file is unchanged.
             FaultsError: the file has a fault.
             OSError: the file cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(self.path.parent):
             now = load(self.path)
-            self.lock = now.including(release, artifact)
-            if self.lock is not now:
-                write_atomically(self.path, render(self.lock))
+            united = now
+            for release, artifact in other.artifacts.items():
+                united = united.including(release, artifact)
+            if united is not now:
+                write_atomically(self.path, render(united))
+            self.lock = united
 
 
 @contextlib.contextmanager

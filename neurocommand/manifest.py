@@ -8,7 +8,7 @@ The format is Neurodesk's: an entry with an empty ``exec`` is a release, any oth
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,14 +107,16 @@ class Manifest:
             UsageError: an argument means no release.
         """
         chosen = {self.choose(argument).release for argument in arguments}
-        if not chosen:
-            return self
+        return self.reduced(chosen.__contains__) if chosen else self
+
+    def reduced(self, wanted: Callable[[Release], bool]) -> Manifest:
+        """Return the manifest with the wanted releases alone; what it retires is left out, too."""
         groups = (
             Group(
                 group.name,
                 group.categories,
-                tuple(d for d in group.declarations if d.release in chosen),
-                tuple(launcher for launcher in group.launchers if launcher.release in chosen),
+                tuple(d for d in group.declarations if wanted(d.release)),
+                tuple(launcher for launcher in group.launchers if wanted(launcher.release)),
                 (),
             )
             for group in self.groups
@@ -273,15 +275,19 @@ class _Reader:
         for name, body in self.document.value.items():
             apps = body.get("apps") if isinstance(body, dict) else None
             places += [(label, (name, "apps", label)) for label in apps] if isinstance(apps, dict) else []
-        self.report_twins(places)
-        self.report_twins([(d.release.id, (g.name, "apps", d.label)) for g in groups for d in g.declarations])
+        # a twin of both kinds is reported once
+        twins = _twins([(d.release.id, (g.name, "apps", d.label)) for g in groups for d in g.declarations])
+        for position, first in {**twins, **_twins(places)}.items():
+            where = f", in group {first[0]}" if first[0] != position[0] else ""
+            label = printable(str(first[-1]))
+            self.fault(position, f"stands on line {self.document.line(first)} too, as {label}{where}")
 
-    def report_twins(self, places: list[tuple[str, Position]]) -> None:
-        seen: dict[str, Position] = {}
-        for name, position in places:
-            first = seen.setdefault(name.casefold(), position)
-            if first != position and self.document.line(first) != self.document.line(position):
-                self.fault(position, f"stands on line {self.document.line(first)} too, as {printable(str(first[-1]))}")
+
+def _twins(places: list[tuple[str, Position]]) -> dict[Position, Position]:
+    """Return each place whose name, whatever its case, stands at an earlier place too, with that place."""
+    seen: dict[str, Position] = {}
+    firsts = {position: seen.setdefault(name.casefold(), position) for name, position in places}
+    return {position: first for position, first in firsts.items() if first != position}
 
 
 def _where(position: Position) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from neurocommand import jsontext, record
+from neurocommand import jsontext, record, threads
 from neurocommand.errors import FaultsError, StoreError
 from neurocommand.layout import ReleaseDirectory, Root, object_key, owner_of_modulefile, release_of_key
 from neurocommand.model import DeployRecord, Release, StoredObject
@@ -17,7 +16,7 @@ from neurocommand.observation import Deployed, Deployment, Foreign, HalfDeployed
 from neurocommand.record import UnknownRecordError
 from neurocommand.stores.interface import Store
 
-ASKED_AT_ONCE = 16
+ASKED_AT_ONCE = 32
 _FEW = 16
 _TRIALS = 3
 
@@ -33,10 +32,7 @@ def stores(all_stores: Sequence[Store], releases: Sequence[Release], *, listing:
         releases: the releases that matter.
         listing: list every store that can be listed, also to see what it holds of other releases.
     """
-    if not all_stores:
-        return ()
-    with ThreadPoolExecutor(len(all_stores)) as pool:
-        return tuple(pool.map(lambda store: _view(store, releases, listing), all_stores))
+    return tuple(threads.each(lambda store: _view(store, releases, listing), all_stores, len(all_stores)))
 
 
 def _view(store: Store, releases: Sequence[Release], listing: bool) -> StoreView:
@@ -62,12 +58,12 @@ def _listed(store: Store) -> StoreView:
 def _asked(store: Store, releases: Sequence[Release]) -> StoreView:
     """Ask for each object; a store that cannot tell about the first few is not asked for the rest."""
     answers: dict[Release, StoredObject | StoreError | None] = {}
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        for some in (releases[:_TRIALS], releases[_TRIALS:]):
-            answers.update(zip(some, pool.map(lambda release: _stat(store, release), some), strict=True))
-            errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
-            if errors and len(errors) == len(answers):
-                return StoreView(store.name, store.writable, fault=errors[0].message)
+    for some in (releases[:_TRIALS], releases[_TRIALS:]):
+        found = threads.each(lambda release: _stat(store, release), some, ASKED_AT_ONCE)
+        answers.update(zip(some, found, strict=True))
+        errors = [answer for answer in answers.values() if isinstance(answer, StoreError)]
+        if errors and len(errors) == len(answers):
+            return StoreView(store.name, store.writable, fault=errors[0].message)
     return StoreView(
         store.name,
         store.writable,
@@ -93,10 +89,7 @@ def examined(
         releases: the releases that matter where a store cannot be listed.
         digest: reads an object and returns its bare hex sha256, raising StoreError; None takes what the store states.
     """
-    if not all_stores:
-        return ()
-    with ThreadPoolExecutor(len(all_stores)) as pool:
-        return tuple(pool.map(lambda store: _examined(store, releases, digest), all_stores))
+    return tuple(threads.each(lambda store: _examined(store, releases, digest), all_stores, len(all_stores)))
 
 
 def _examined(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which as find_program
+from typing import NoReturn
 
 from neurocommand.errors import ProcessError
 
@@ -77,7 +78,7 @@ def run(
     return completed
 
 
-def replace_process(argv: Sequence[str], env: Mapping[str, str]) -> None:
+def replace_process(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
     """Become another program: same process, so that signals and exit code are its own.
 
     Raises:

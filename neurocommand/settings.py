@@ -37,8 +37,8 @@ class DirectorySettings:
     path: Path
     writable: bool
     create: bool
-    url: str = ""
     mode: Mode = "copy"
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class S3Settings:
     profile: str | None
     anonymous: bool
     writable: bool
+    mode: Mode = "copy"
     url: str = ""
     part_size: int = 8 << 20
     concurrency: int = 4
-    mode: Mode = "copy"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("tests.servers", "tests.images", "tests.swift", "tests.users", "tests.world")
+pytest.register_assert_rewrite(
+    "tests.proxy", "tests.servers", "tests.images", "tests.swift", "tests.users", "tests.world"
+)
 
 # fixtures for all
 from tests.images import small_archive, small_sif  # noqa: E402, F401

@@ -86,6 +86,18 @@ CASES: dict[str, tuple[str | bytes, int, str]] = {
         13,
         "stands on line 4 too",
     ),
+    "one release in two groups, on one line": (
+        '{"small":{"apps":{"small 1.0":{"version":"20260101","exec":""}},"categories":[]},'
+        '"other":{"apps":{"small 1.0":{"version":"20260101","exec":""}},"categories":[]}}',
+        1,
+        "stands on line 1 too, as small 1.0, in group small",
+    ),
+    "labels equal but for case, on one line": (
+        '{"fsl":{"apps":{"fsl 1.0A":{"version":"20260101","exec":""},"fsl 1.0a":{"version":"20260101","exec":""}},'
+        '"categories":[]}}',
+        1,
+        "stands on line 1 too, as fsl 1.0A",
+    ),
     # wrong types
     "a list": ("[]", 1, "must be an object"),
     "a text": ('"fsl"', 1, "must be an object"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from neurocommand.runlock import RunLock
 from tests.servers import refused_url
 from tests.world import World
 
@@ -139,6 +140,42 @@ def test_a_log_that_cannot_be_begun_is_refused_at_once(tmp_path: Path) -> None:
     assert "nowhere/log: cannot be written: No such file" in done.stderr
 
 
+def logged(world: World, *words: str, code: int) -> tuple[str, str]:
+    """Run a verb with -q and a log; return the log's messages without their times, and what was shown."""
+    log = world.path / "log"
+    done = world.run("-q", "--log-file", str(log), *words)
+    assert done.code == code, done.err
+    lines = log.read_text().splitlines()
+    log.unlink()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} ", line) for line in lines)
+    return "".join(line.partition(" ")[2] + "\n" for line in lines), done.out + done.err
+
+
+def test_the_log_has_all_that_a_person_is_shown_and_more(world: World) -> None:
+    assert "convert  small_1.0_20260101: " in logged(world, "sync", "--dry-run", code=0)[0]
+    assert "small_1.0_20260101: deploy: done: " in logged(world, "sync", code=0)[0]
+    (world.path / "store/small_1.0_20260101.simg").unlink()
+    shutil.rmtree(world.root)
+    text, shown = logged(world, "sync", code=1)
+    assert "problem  small_1.0_20260101: lost: " in text
+    assert "1 problem" in text
+    assert all(line in text for line in shown.splitlines())
+    assert "1 problem\n" in logged(world, "sync", "--json", code=1)[0]
+    assert "lost: " in logged(world, "status", code=1)[0]
+
+
+def test_the_log_has_how_a_run_ended_badly(world: World) -> None:
+    assert logged(world, "install", "smal", code=2)[0] == (
+        "error: smal: no such release in the manifest\n  next: did you mean small?\n"
+    )
+    assert logged(world, "sync", "--frob", code=2)[0].startswith("error: No such option")
+    (world.path / "apps.json").write_text("{")
+    assert "error: " in logged(world, "sync", code=1)[0]
+    with RunLock(world.path / "state/lock"):
+        world.declare("small 1.0")
+        assert "the run lock is held by" in logged(world, "sync", code=75)[0]
+
+
 # --- messages ---------------------------------------------------------------------------------------------------------
 
 
@@ -209,9 +246,12 @@ def test_a_user_without_a_home_is_told_to_set_one(request: pytest.FixtureRequest
 
     assert ask("check", manifest).returncode == 0
     assert ask("list", "--manifest", manifest).returncode == 0
-    done = ask("list")
-    assert done.returncode == 2
-    assert re.search("home directory is not known\n  next: set HOME", done.stderr)
+    assert ask("list").returncode == 0
+    assert ask("install", "niimath", "--dry-run", "--prefix", str(place / "prefix")).returncode == 0
+    for words in (["install", "niimath"], ["sync", "niimath"], ["remove", "niimath"]):
+        done = ask(*words)
+        assert done.returncode != 0
+        assert re.search("home directory is not known.*\n  next: set HOME", done.stderr), done.stderr
 
 
 # --- run --------------------------------------------------------------------------------------------------------------
@@ -241,3 +281,66 @@ def test_a_record_that_is_damaged_or_cannot_be_reached_is_said(synced: World) ->
     assert "Too many levels of symbolic links" in done.err
     containers.unlink()
     assert synced.run("run", "small", "smallhello").code == 127
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status", "--root", ""], "no directory is named"),
+        (["list", "--json", "--format", "log"], "--json and --format log"),
+        (["list", "--manifest", "loop/apps.json"], "Too many levels of symbolic links"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    done = run(words, tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+@pytest.fixture
+def two_versions(world: World) -> World:
+    """A world where small 1.0 and 1.1 are installed, in the prefix."""
+    world.declare("small 1.0", "small 1.1")
+    assert world.run("convert").code == 0
+    assert world.run("upload").code == 0
+    assert world.run("install", "small/1.0", "small/1.1").code == 0
+    return world
+
+
+def test_run_asks_nobody_but_what_is_deployed(two_versions: World) -> None:
+    world = two_versions
+    (world.path / "apps.json").write_text("{")
+    (world.path / "apps.lock.json").write_text("{")
+    for argument, version in (("small", "1.1"), ("small/1.0", "1.0"), ("small_1.1_20260101", "1.1")):
+        done = world.run("run", argument, "smallsh", "-c", "cat /opt/small/version")
+        assert (done.code, done.out, done.err) == (0, f"small {version}", "")
+    world.config.write_text(world.config.read_text().replace("apps.json", refused_url() + "/apps.json"))
+    done = world.run("run", "small", "smallexit", "7")
+    assert (done.code, done.out, done.err) == (7, "", "")
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"), [("small/9", "did you mean small/1.1, small/1.0?"), ("smal", "did you mean small?")]
+)
+def test_run_names_what_is_deployed_instead(two_versions: World, argument: str, hint: str) -> None:
+    done = two_versions.run("run", argument, "smallhello")
+    assert done.code == 127
+    assert hint in done.err
+
+
+def test_run_takes_the_highest_version_that_has_a_record(two_versions: World) -> None:
+    (two_versions.path / "prefix/containers/small_1.1_20260101/record.json").unlink()
+    assert two_versions.run("run", "small", "smallsh", "-c", "cat /opt/small/version").out == "small 1.0"
+
+
+def test_an_installed_release_that_the_manifest_lists_no_more_is_shown(two_versions: World) -> None:
+    two_versions.declare("small 1.0")
+    done = two_versions.run("show", "small/1.1")
+    assert done.code == 0, done.err
+    assert "not in the manifest" in done.out
+    assert f"{two_versions.path}/prefix: deployed" in done.out
+    values = two_versions.outcomes("show", "small/1.1")
+    assert (values["label"], values["categories"]) == (None, ["body"])
+    assert "smallhello" in values["commands"]
+    assert two_versions.run("show", "small/9").code == 2

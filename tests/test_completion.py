@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +56,63 @@ def test_bash_completes_verbs_releases_and_options(env: dict[str, str], tmp_path
     assert in_bash(["neurocommand", "install", "--form"], env, tmp_path) == ["--format"]
     assert in_bash(["neurocommand", "install", "--format", "s"], env, tmp_path) == ["sif"]
     assert in_bash(["neurocommand", "install", "no such release"], env, tmp_path) in ([], [""])
+
+
+def completed(words: list[str], env: dict[str, str], cwd: Path) -> list[str]:
+    """Return what the program offers for the last word; it prints nothing else, and asks no network."""
+    asked = {**env, PROTOCOL: "bash_complete", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    return [line.removeprefix("plain,") for line in run([str(PROGRAM)], asked, cwd).splitlines() if line]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with a manifest of its own, and small 1.0 installed."""
+    entry = {"version": "20260101", "exec": ""}
+    groups = {"small": {"apps": {"small 1.0": entry, "small 1.1": entry}, "categories": []}}
+    (tmp_path / "apps.json").write_text(json.dumps(groups))
+    (tmp_path / "own.yaml").write_text("manifest: apps.json\nstate: state\ninstall: {prefix: prefix}\n")
+    release = tmp_path / "prefix/containers/small_1.0_20260101"
+    release.mkdir(parents=True)
+    (release / "record.json").write_text("{}")
+    (tmp_path / "prefix/containers/small_1.1_20260101").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "candidates"),
+    [
+        ("--config own.yaml install s", ["small"]),
+        ("--config own.yaml install small/", ["small/1.0", "small/1.1"]),
+        ("install --manifest apps.json small/", ["small/1.0", "small/1.1"]),
+        ("--config broken.yaml install --manifest apps.json s", ["small"]),
+        ("--config own.yaml remove small/", ["small/1.0"]),
+        ("--config own.yaml run small/", ["small/1.0"]),
+        ("remove --prefix prefix s", ["small"]),
+        ("--config own.yaml remove --prefix elsewhere s", []),
+        ("--config broken.yaml install s", []),
+        ("--config nowhere.yaml run s", []),
+        ("--config faulty.yaml show s", []),
+        ("--config far.yaml install s", []),
+    ],
+)
+def test_completion_obeys_its_own_command_line(
+    env: dict[str, str], place: Path, words: str, candidates: list[str]
+) -> None:
+    (place / "broken.yaml").write_text("stores: 5\n")
+    (place / "faulty.yaml").write_text("manifest: broken.yaml\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/apps.json"
+        (place / "far.yaml").write_text(f"manifest: {address}\nstate: state\n")
+        assert completed(["neurocommand", *words.split(" ")], env, place) == candidates
+
+
+def test_a_followed_manifest_is_completed_from_its_copy(env: dict[str, str], place: Path) -> None:
+    address = "http://127.0.0.1:9/apps.json"
+    (place / "far.yaml").write_text(f"manifest: {address}\nstate: state\n")
+    copy = place / "state/manifest" / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(json.dumps({"address": address, "etag": "", "text": (place / "apps.json").read_text()}))
+    assert completed(["neurocommand", "--config", "far.yaml", "install", "s"], env, place) == ["small"]
 
 
 def test_zsh_can_parse_the_script(env: dict[str, str], tmp_path: Path) -> None:

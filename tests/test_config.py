@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import datetime
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
         "stores:\n"
         "  - {name: d, kind: directory, path: store, writable: false}\n"
         "  - {name: s, kind: s3, bucket: bucket, endpoint: 'http://127.0.0.1:1', region: r, prefix: p/, profile: x}\n"
-        "  - {name: a, kind: s3, bucket: bucket, anonymous: true, url: 'https://x/b/', part_size: 64, concurrency: 2}\n"
+        "  - {name: a, kind: s3, bucket: bucket, anonymous: true, url: 'https://x/b/',\n"
+        "     part_size: 64.0, concurrency: 2}\n"
         "  - {name: e, kind: directory, path: served, url: 'http://x/e/'}\n"
         "  - {name: h, kind: http, url: 'https://x/y/'}\n"
         "registries: [{name: r, url: '127.0.0.1:5000/n', insecure: true}]\n"
@@ -72,9 +74,9 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
     assert found.spool == Path("/big/spool")
     assert found.stores == (
         DirectorySettings("d", tmp_path / "store", False, False),
-        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, "", 8 << 20, 4),
-        S3Settings("a", "bucket", None, None, "", None, True, False, "https://x/b", 64 << 20, 2),
-        DirectorySettings("e", tmp_path / "served", True, False, "http://x/e"),
+        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, "copy", "", 8 << 20, 4),
+        S3Settings("a", "bucket", None, None, "", None, True, False, "copy", "https://x/b", 64 << 20, 2),
+        DirectorySettings("e", tmp_path / "served", True, False, "copy", "http://x/e"),
         HttpSettings("h", "https://x/y", (404, 410)),
     )
     assert found.registries[0].templates == config.DEFAULT_TEMPLATES
@@ -128,6 +130,62 @@ def test_the_command_line_and_the_environment_override(tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "o.yaml", "manifest: z.json"), environ).manifest == str(tmp_path / "z.json")
 
 
+@pytest.mark.parametrize("how", ["owner", "link", "mode"])
+def test_a_file_of_somebody_else_in_the_working_directory_is_not_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "neurocommand.yaml", "manifest: evil.json\n")
+    if how == "mode":
+        path.chmod(0o646)
+    elif os.geteuid() != 0:
+        pytest.skip("needs root, to give a file to somebody else")
+    elif how == "link":
+        path.rename(tmp_path / "mine.yaml")
+        path.symlink_to("mine.yaml")
+        os.lchown(path, 12345, 0)
+    else:
+        os.chown(path, 12345, 0)
+    said: list[str] = []
+    assert config.load(environ={}, warn=said.append) == config.load(write(tmp_path / "none.yaml", ""), {})
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert "--config neurocommand.yaml" in said[0]
+    for named, environ in ((path, {}), (None, {"NEUROCOMMAND_CONFIG": str(path)})):
+        assert config.load(named, environ, warn=said.append).manifest == str(tmp_path / "evil.json")
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "https://",
+        "http:///x",
+        "http://h:port/",
+        "http://h:99999/",
+        "https://a b/",
+        "http://a..b",
+        "http://.a",
+    ],
+)
+@pytest.mark.parametrize("kind", ["http, url", "s3, bucket: bucket, endpoint"])
+def test_an_address_that_leads_nowhere_is_a_fault(tmp_path: Path, kind: str, address: str) -> None:
+    path = write(tmp_path / "n.yaml", f'stores:\n- {{name: x, kind: {kind}: "{address}"}}\n')
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(path, {})
+    assert [fault.line for fault in caught.value.faults] == [2]
+    assert "no address" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[::1]:9000", "https://user:pw@h.example:443/x y", "http://127.0.0.1", "http://h_x.a."]
+)
+def test_an_address_that_may_lead_somewhere_is_none(tmp_path: Path, address: str) -> None:
+    path = write(tmp_path / "n.yaml", f'stores: [{{name: x, kind: http, url: "{address}"}}]\n')
+    assert config.load(path, {}).stores == (HttpSettings("x", address, (404, 410)),)
+
+
 def test_a_file_is_found_in_the_working_directory_then_in_the_home(
     tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,9 +193,9 @@ def test_a_file_is_found_in_the_working_directory_then_in_the_home(
     place = own_home / ".config/neurocommand"
     place.mkdir(parents=True)
     home = write(place / "neurocommand.yaml", "")
-    assert config.find(None, {}) == home
+    assert config.find(None, {}, len) == home
     write(tmp_path / "neurocommand.yaml", "")
-    assert config.find(None, {}) == Path("neurocommand.yaml")
+    assert config.find(None, {}, len) == Path("neurocommand.yaml")
 
 
 def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
@@ -326,20 +384,24 @@ def test_places_beside_each_other_are_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["state: ~nosuchuser/x", "publish: {root: ~nosuchuser}"])
 def test_a_home_directory_that_is_not_known_is_no_bug(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="home directory is not known") as caught:
+    with pytest.raises(UsageError, match="home directory of nosuchuser is not known") as caught:
         config.load(write(tmp_path / "n.yaml", text), {})
-    assert "HOME" in caught.value.hint
+    assert "without ~" in caught.value.hint
 
 
-def test_without_a_home_only_what_needs_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_its_places_are_where_nobody_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(number: int) -> None:
         raise KeyError(number)
 
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"\{(data|state)\}: the home directory is not known"):
-        config.load(environ={})
+    found = config.load(environ={})
+    assert found.state.is_relative_to(config.HOMELESS)
+    assert found.prefix.is_relative_to(config.HOMELESS)
+    with pytest.raises(NotADirectoryError):
+        found.state.mkdir(parents=True)
+    assert config.load(write(tmp_path / "h.yaml", "state: ~/s/t"), {}).state == config.HOMELESS / "s/t"
     path = write(tmp_path / "n.yaml", "state: state\nstores: []\ninstall: {prefix: p}")
     assert config.load(path, {}).prefix == tmp_path / "p"
 
@@ -353,6 +415,11 @@ def test_what_can_be_no_root_is_refused(tmp_path: Path, path: str) -> None:
     if path:
         with pytest.raises(UsageError):
             config.load(environ={"NEUROCOMMAND_PREFIX": path})
+
+
+def test_a_tilde_is_the_home_directory_wherever_a_root_is_named(own_home: Path) -> None:
+    assert config.checked_root(Path("~/q")) == own_home / "q"
+    assert config.load(environ={"NEUROCOMMAND_PREFIX": "~/x"}).prefix == own_home / "x"
 
 
 def test_a_root_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 # other. The first three steps are L0, the last three L6. stores.interface is the contract that others may name.
 LADDER = (
     {"model", "errors", "events"},
-    {"process", "files", "jsontext", "observation", "places", "settings", "web"},
+    {"process", "files", "jsontext", "observation", "places", "settings", "threads", "web"},
     {"schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},
     {"plan"},
-    {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
+    {"stores", "image", "download", "registry", "follow", "runlock", "space", "spool"},
     {"observe", "modulefiles"},
     {"deploy"},
     {"apply"},

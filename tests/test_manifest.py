@@ -62,6 +62,12 @@ def test_every_fault_is_reported_at_once_in_order() -> None:
     assert caught.value.message.splitlines()[0].startswith("dir/apps.json:2: fsl 1 version: '2021': the build date")
 
 
+def test_a_twin_is_reported_once() -> None:
+    with pytest.raises(FaultsError) as caught:
+        manifest.parse(hostile.CASES["one release in two groups, on one line"][0], "apps.json")  # type: ignore[arg-type]
+    assert len(caught.value.faults) == 1
+
+
 def test_unknown_keys_of_a_followed_manifest_are_warnings() -> None:
     value = {"fsl": {**hostile.GOOD["fsl"], "novel": 1}, "$schema": "x"}
     with pytest.raises(FaultsError):

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from neurocommand import jsontext, manifest
+from neurocommand.commands import journal
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, takes_json
 from neurocommand.errors import Fault, FaultsError, printable_lines
@@ -51,9 +52,9 @@ def _report(filename: str, checked: manifest.Manifest | None, faults: tuple[Faul
         echo_json({"file": filename, **counts, "faults": [_values(fault) for fault in faults]})
         return 1 if errors else 0
     for fault in faults:
-        click.echo(printable_lines(fault.text(filename)), err=True)
+        journal.echo(printable_lines(fault.text(filename)), err=True)
     summary = [f"{number} {noun}" for noun, number in counts.items()]
-    click.echo(", ".join([*summary, "1 error" if len(errors) == 1 else f"{len(errors)} errors"]))
+    journal.echo(", ".join([*summary, "1 error" if len(errors) == 1 else f"{len(errors)} errors"]))
     return 1 if errors else 0
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from neurocommand.errors import UsageError, printable, printable_lines
+from neurocommand.commands import journal
+from neurocommand.errors import printable, printable_lines
 from neurocommand.events import Advanced, Event, Finished, Noted, Started
 
 if TYPE_CHECKING:
@@ -43,24 +42,19 @@ class Console:
     Args:
         verbose: show the tools' own messages too.
         quiet: show what went wrong only.
-        log_file: where every shown line is appended too, with its time.
-
-    Raises:
-        UsageError: the log file cannot be written.
     """
 
-    def __init__(self, *, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+    def __init__(self, *, verbose: bool, quiet: bool) -> None:
         self.verbose = verbose
         self.quiet = quiet
-        self.log_file = log_file
         self.progress: Progress | None = None
         self.tasks: dict[tuple[str, str], TaskID] = {}
-        if log_file is not None:
-            self._open_log(log_file)
 
     def say(self, text: str) -> None:
-        """Write a line for people, unless they asked for quiet."""
-        if not self.quiet:
+        """Write a line for people; to the log alone where they asked for quiet."""
+        if self.quiet:
+            journal.record(printable_lines(text))
+        else:
             self._write(text)
 
     def complain(self, text: str) -> None:
@@ -70,29 +64,10 @@ class Console:
     def _write(self, text: str) -> None:
         text = printable_lines(text)
         if self.progress is not None:
+            journal.record(text)
             self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            click.echo(text, err=True)
-        if self.log_file is not None:
-            self._log(self.log_file, text)
-
-    def _open_log(self, path: Path) -> None:
-        try:
-            with open(path, "a", encoding="utf-8"):
-                pass
-        except OSError as error:
-            raise UsageError(
-                f"--log-file {path}: cannot be written: {error.strerror}", "name another file, or leave it out"
-            ) from error
-
-    def _log(self, path: Path, text: str) -> None:
-        """Append to the log; the first failure is said, and is the end of the log but not of the work."""
-        try:
-            with open(path, "a", encoding="utf-8") as log:
-                log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
-        except OSError as error:
-            self.log_file = None
-            self._write(f"warning: {path}: the log ends here: {error.strerror}")
+            journal.echo(text, err=True)
 
     def __call__(self, event: Event) -> None:
         """Show one event."""

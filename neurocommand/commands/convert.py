@@ -6,7 +6,14 @@ import click
 
 from neurocommand.actions import Convert
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import (
+    Session,
+    takes_dry_run,
+    takes_json,
+    takes_manifest,
+    takes_releases,
+    takes_shard,
+)
 
 STAGE = pipeline.Stage((Convert,), deploys=False)
 
@@ -14,10 +21,13 @@ STAGE = pipeline.Stage((Convert,), deploys=False)
 @click.command("convert")
 @takes_releases
 @takes_manifest
+@takes_shard
 @takes_dry_run
 @takes_json
 @click.pass_obj
-def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
+def command(
+    session: Session, releases: tuple[str, ...], shard: tuple[int, int] | None, dry_run: bool, as_json: bool
+) -> int:
     """Convert images to SIF, and lock them.
 
     Only releases that are neither locked nor in any store are converted: a release id never changes its bytes. The
@@ -28,4 +38,4 @@ def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json:
       neurocommand convert niimath
       neurocommand convert --dry-run --json
     """
-    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json))
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json, shard=shard))

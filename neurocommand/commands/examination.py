@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from neurocommand import observe, verification
-from neurocommand.commands import report
+from neurocommand.commands import journal, report
 from neurocommand.commands.session import Session
 from neurocommand.events import Advanced, Finished, Started
 from neurocommand.manifest import Manifest
@@ -59,11 +57,11 @@ def echo(found: Sequence[Finding], seen: Sequence[StoreView]) -> None:
     """Write findings for people to standard output; the last line sums them up."""
     for finding in found:
         subject = f"{finding.release} in {finding.store}" if finding.release is not None else finding.store
-        click.echo(f"{finding.kind:9} {subject}: {finding.reason}")
+        journal.echo(f"{finding.kind:9} {subject}: {finding.reason}")
     kinds = Counter(finding.kind for finding in found)
     summary = ", ".join(f"{number} {kind}" for kind, number in kinds.items()) or "no fault"
     objects = sum(len(view.objects) for view in seen)
-    click.echo(f"{report.count(objects, 'object')} in {report.count(len(seen), 'store')}: {summary}")
+    journal.echo(f"{report.count(objects, 'object')} in {report.count(len(seen), 'store')}: {summary}")
 
 
 def exit_code(found: Sequence[Finding]) -> int:

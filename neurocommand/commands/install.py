@@ -11,7 +11,7 @@ import click
 from neurocommand import config, observe
 from neurocommand import plan as planning
 from neurocommand.actions import Plan
-from neurocommand.commands import pipeline
+from neurocommand.commands import journal, pipeline
 from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
 from neurocommand.deploy import Deployer
 from neurocommand.errors import PolicyError, UsageError
@@ -74,7 +74,7 @@ def command(
         made = pipeline.workshop(session, wanted, deployer, spool, own_lock=LockFile(root.lock))
         code = pipeline.apply_and_show(session, plan, made, as_json=as_json)
     if code == 0 and not as_json:
-        click.echo(f"module use {shlex.quote(str(root.modules))}")
+        journal.echo(f"module use {shlex.quote(str(root.modules))}")
     return code
 
 

@@ -8,6 +8,7 @@ import click
 
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, takes_json, takes_manifest
+from neurocommand.errors import UsageError
 from neurocommand.manifest import Declaration, Manifest
 from neurocommand.render import catalogue
 
@@ -32,6 +33,8 @@ def command(session: Session, pattern: str, form: str, as_json: bool) -> int:
       neurocommand list fsl --json
       neurocommand list --manifest apps.json --format log > log.txt
     """
+    if as_json and form != "table":
+        raise UsageError(f"--json and --format {form} are two forms of the same list", "leave one of them out")
     declarations = [d for d in session.manifest.declarations if _matches(d, pattern)]
     if as_json:
         echo_json([_values(declaration, session.manifest) for declaration in declarations])

@@ -5,34 +5,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from neurocommand import config, observe, registry
 from neurocommand import plan as planning
-from neurocommand.actions import Action, Delete, Plan, Problem, Retire
+from neurocommand.actions import Action, Delete, Plan, Problem
 from neurocommand.apply import Outcome, Workshop
-from neurocommand.commands import pruning, report
+from neurocommand.commands import journal, pruning, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
-from neurocommand.errors import RefusedError, StoreError, UsageError
+from neurocommand.errors import StoreError, UsageError
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 from neurocommand.model import Artifact, Release
 from neurocommand.observation import Observation
-from neurocommand.render import templates
+from neurocommand.render import shards, templates
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
-
-# more retirements than this in one run, and more than this share of what is deployed (or than half), need --force
-RETIRE_FLOOR = 3
-RETIRE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,8 @@ class Asked:
         as_json: print JSON.
         force: withdraw and delete more than the limits allow.
         prune: delete what may be deleted.
+        shard: only the I-th of N parts of the manifest, as (I, N).
+        present: shows the plan of a dry run instead of the usual text or JSON, and returns the exit code.
     """
 
     releases: tuple[str, ...] = ()
@@ -63,11 +59,18 @@ class Asked:
     as_json: bool = False
     force: bool = False
     prune: bool = False
+    shard: tuple[int, int] | None = None
+    present: Callable[[Plan], int] | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the manifest matters, so that what it does not name can be judged."""
+        return not self.releases and self.shard is None
 
 
 def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
-    wanted = session.manifest.only(asked.releases)
+    wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
     place = seen if stage.deploys else None
     with session.closing_stores(), contextlib.ExitStack() as stack:
@@ -79,7 +82,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
                 deployer = _deployer(session, place)
             spool.prepare()
         started = time.monotonic()
-        judged = stage.prunes and not asked.releases
+        judged = stage.prunes and asked.whole
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
         observation = observe_all(session, wanted, seen, spool, listing=judged)
         retention = pruning.retention_of(session, wanted, observation.stores) if judged else None
@@ -87,7 +90,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             wanted,
             session.lock.lock,
             observation,
-            whole=not asked.releases,
+            whole=asked.whole,
             quorum=session.settings.quorum,
             retention=retention,
         )
@@ -96,10 +99,10 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         pruning.tell(session, whole, prune=asked.prune)
         if asked.releases:
             plan = dataclasses.replace(plan, problems=(*plan.problems, *(_waiting(action) for action in waiting)))
-        refuse_mass_retirement(plan, observation, force=asked.force)
+        pruning.refuse_mass_retirement(plan, observation, force=asked.force)
         pruning.refuse_mass_deletion(session, plan, force=asked.force)
         if asked.dry_run:
-            return show(plan, as_json=asked.as_json)
+            return asked.present(plan) if asked.present else show(plan, as_json=asked.as_json)
         if retention is not None:
             pruning.remember(session, retention, observation)
         stored = _stored(session, spool)
@@ -108,6 +111,14 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             return show(plan, as_json=asked.as_json)
         made = workshop(session, wanted, deployer, spool, stored=stored)
         return apply_and_show(session, plan, made, as_json=asked.as_json)
+
+
+def _wanted(manifest: Manifest, asked: Asked) -> Manifest:
+    wanted = manifest.only(asked.releases)
+    if asked.shard is None:
+        return wanted
+    index, number = asked.shard
+    return wanted.reduced(lambda release: shards.in_shard(release, index, number))
 
 
 def _planned(wanted: Manifest, plan: Plan, seconds: float) -> str:
@@ -149,22 +160,6 @@ def _waiting(action: Action) -> Problem:
     return Problem("waiting", release.id, f"needs {verb} first ({action.reason}): neurocommand sync {release}")
 
 
-def refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool) -> None:
-    """Stop a run that would withdraw much of what is deployed.
-
-    Raises:
-        RefusedError: it would; nothing was done.
-    """
-    retired = sum(isinstance(action, Retire) for action in plan.actions)
-    deployed = len(observation.root.deployments) if observation.root else 0
-    many = retired > max(RETIRE_FLOOR, RETIRE_SHARE * deployed) or 1 < retired > deployed / 2
-    if many and not force:
-        raise RefusedError(
-            f"the plan withdraws {retired} of {deployed} deployed releases",
-            "see them with: neurocommand plan; then say --force if that is meant",
-        )
-
-
 def _stored(session: Session, spool: Spool) -> set[Release]:
     """Return the releases in the spool that a store has too, by digest; a killed run leaves such."""
     lock = session.lock.lock
@@ -186,10 +181,12 @@ def _has(store: Store, release: Release, artifact: Artifact) -> bool:
 
 def show(plan: Plan, *, as_json: bool) -> int:
     """Print a plan, and return the exit code that its problems call for."""
+    # with JSON for a program, the log is still for people
+    tell = journal.record if as_json else journal.echo
+    for line in report.plan_lines(plan):
+        tell(line)
     if as_json:
         echo_json(report.plan_values(plan))
-    else:
-        report.echo_plan(plan)
     return report.exit_code((), plan.problems)
 
 
@@ -234,8 +231,7 @@ def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: boo
     if as_json:
         values = report.plan_values(Plan((), plan.problems))
         echo_json({"outcomes": [report.outcome_values(o) for o in outcomes], "problems": values["problems"]})
-    else:
-        click.echo(report.totals(outcomes, plan.problems))
+    (journal.record if as_json else journal.echo)(report.totals(outcomes, plan.problems))
     return report.exit_code(outcomes, plan.problems)
 
 

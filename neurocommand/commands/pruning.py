@@ -1,4 +1,4 @@
-"""Deletions of one run: what they are judged by, what is remembered for the next run, and when a run goes too far."""
+"""What one run takes away: what deletions are judged by, what is remembered of it, and when a run goes too far."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import datetime
 from collections.abc import Iterable
 
 from neurocommand import memory
-from neurocommand.actions import Delete, Plan
+from neurocommand.actions import Delete, Plan, Retire
 from neurocommand.commands import report
 from neurocommand.commands.session import Session
 from neurocommand.errors import RefusedError
 from neurocommand.files import write_atomically
 from neurocommand.manifest import Manifest
-from neurocommand.observation import Observation, StoreView
+from neurocommand.observation import Deployed, HalfDeployed, Observation, StoreView
 from neurocommand.retention import Retention
+
+# more retirements than this in one run, and more than this share of what is deployed (or than half), need --force
+RETIRE_FLOOR = 3
+RETIRE_SHARE = 0.1
 
 
 def retention_of(session: Session, wanted: Manifest, views: Iterable[StoreView]) -> Retention:
@@ -41,6 +45,23 @@ def remember(session: Session, retention: Retention, observation: Observation) -
     path = session.settings.state / memory.NAME
     if memory.load(path) != known:
         write_atomically(path, memory.render(known))
+
+
+def refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool) -> None:
+    """Stop a run that would withdraw much of what is deployed; what we did not deploy does not count.
+
+    Raises:
+        RefusedError: it would; nothing was done.
+    """
+    retired = sum(isinstance(action, Retire) for action in plan.actions)
+    found = observation.root.deployments.values() if observation.root is not None else ()
+    deployed = sum(isinstance(deployment, Deployed | HalfDeployed) for deployment in found)
+    many = retired > max(RETIRE_FLOOR, RETIRE_SHARE * deployed) or 1 < retired > deployed / 2
+    if many and not force:
+        raise RefusedError(
+            f"the plan withdraws {retired} of {deployed} deployed releases",
+            "see them with: neurocommand plan; then say --force if that is meant",
+        )
 
 
 def refuse_mass_deletion(session: Session, plan: Plan, *, force: bool) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from neurocommand import config, observe
+from neurocommand.commands import completing, journal
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, complete_release, takes_dry_run, takes_json
+from neurocommand.commands.session import Session, takes_dry_run, takes_json
 from neurocommand.deploy import Deployer
 from neurocommand.errors import UsageError, printable, printable_lines
 from neurocommand.layout import Root
@@ -19,7 +20,7 @@ from neurocommand.runlock import RunLock
 
 
 @click.command("remove")
-@click.argument("releases", nargs=-1, required=True, metavar="RELEASE...", shell_complete=complete_release)
+@click.argument("releases", nargs=-1, required=True, metavar="RELEASE...", shell_complete=completing.complete_installed)
 @click.option("--prefix", type=click.Path(path_type=Path, file_okay=False), help="Where it was installed.")
 @takes_dry_run
 @takes_json
@@ -53,7 +54,7 @@ def _report(chosen: list[Release], root: Root, *, dry_run: bool, as_json: bool) 
         echo_json({"dry_run": dry_run, "removed": [release.id for release in chosen]})
         return 0
     for release in chosen:
-        click.echo(printable_lines(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}"))
+        journal.echo(printable_lines(f"{'would remove' if dry_run else 'removed'} {root.release(release).path}"))
     return 0
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import click
-
 from neurocommand.actions import Action, Adopt, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Done, Failed, Outcome, Skipped
 from neurocommand.commands.console import Console
@@ -53,14 +51,15 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
             return {**values, "outcome": "skipped", "error": reason}
 
 
-def echo_plan(plan: Plan) -> None:
-    """Write a plan for people to standard output; its last line sums it up."""
+def plan_lines(plan: Plan) -> list[str]:
+    """Return a plan for people; the last line sums it up."""
+    lines = []
     for action in plan.actions:
         where = f" -> {action.store}" if isinstance(action, Copy | Delete | Upload) else ""
-        click.echo(printable_lines(f"{action_name(action):8} {action.release}{where}: {action.reason}"))
+        lines.append(printable_lines(f"{action_name(action):8} {action.release}{where}: {action.reason}"))
     for problem in plan.problems:
-        click.echo(problem_text(problem))
-    click.echo(_summary(plan))
+        lines.append(problem_text(problem))
+    return [*lines, _summary(plan)]
 
 
 def problem_text(problem: Problem) -> str:

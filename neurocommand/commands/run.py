@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from neurocommand import observe, process
-from neurocommand.commands.session import Session, complete_release, takes_manifest
-from neurocommand.errors import NeurocommandError, ProcessError, UsageError
-from neurocommand.layout import ReleaseDirectory, Root
+from neurocommand.commands import completing, installed
+from neurocommand.commands.session import Session
+from neurocommand.errors import NeurocommandError, ProcessError, UsageError, printable
+from neurocommand.layout import Root
 from neurocommand.model import DeployRecord, Release
 
 
@@ -28,14 +29,15 @@ class NotStartedError(NeurocommandError):
 
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("release", shell_complete=complete_release)
+@click.argument("release", shell_complete=completing.complete_installed)
 @click.argument("words", nargs=-1, required=True, metavar="COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
-@takes_manifest
 @click.pass_obj
-def command(session: Session, release: str, words: tuple[str, ...]) -> int:
+def command(session: Session, release: str, words: tuple[str, ...]) -> None:
     """Run a command of a deployed release.
 
-    Needs no module system. Standard streams, signals and the exit code are the command's own.
+    RELEASE is application (its highest version that is deployed under the prefix or the shared root),
+    application/version or the full id. Needs no module system and no manifest. Standard streams, signals and the exit
+    code are the command's own.
 
     \b
     Examples:
@@ -45,42 +47,33 @@ def command(session: Session, release: str, words: tuple[str, ...]) -> int:
     words = words[1:] if words[0] == "--" else words
     if not words:
         raise UsageError("name a command", "see: neurocommand show " + release)
-    chosen = session.manifest.choose(release).release
+    roots = installed.places(session.settings)
+    try:
+        chosen = installed.choose(release, roots)
+        near = installed.candidates(release, roots) if chosen is None else ""
+    except OSError as error:
+        raise NotStartedError(installed.reason(error), "may this user read there?") from error
+    if chosen is None:
+        shown = printable(release)
+        raise NotFoundError(f"{shown}: not deployed on this host", near or f"run: neurocommand install {shown}")
+    _run(*chosen, words)
+
+
+def _run(release: Release, roots: Sequence[Root], words: Sequence[str]) -> NoReturn:
+    """Become a command of a release, of the first root where its record is true."""
     spoiled = ""
-    for path in (session.settings.prefix, session.settings.root):
-        if path is None:
-            continue
-        directory = Root(path).release(chosen)
-        if not _is_there(directory):
-            continue
+    for directory in (root.release(release) for root in roots):
         record = observe.read_record(directory)
         if not isinstance(record, DeployRecord):
             spoiled = spoiled or f"{directory.path}: {record.reason}"
             continue
         if words[0] not in record.commands:
-            raise NotFoundError(f"{chosen}: no command {words[0]!r}", f"it has: {', '.join(record.commands)}")
-        _become(directory.wrappers / words[0], words[1:], chosen)
-    if spoiled:
-        raise NotStartedError(spoiled, f"run: neurocommand install {chosen}")
-    raise NotFoundError(f"{chosen}: not deployed on this host", f"run: neurocommand install {chosen}")
+            raise NotFoundError(f"{release}: no command {words[0]!r}", f"it has: {', '.join(record.commands)}")
+        _become(directory.wrappers / words[0], words[1:], release)
+    raise NotStartedError(spoiled, f"run: neurocommand install {release}")
 
 
-def _is_there(directory: ReleaseDirectory) -> bool:
-    """Tell whether a release has a record; where that cannot be told, say why.
-
-    Raises:
-        NotStartedError: a directory on the way cannot be read.
-    """
-    try:
-        os.lstat(directory.record)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise NotStartedError(f"{error.filename}: {error.strerror}", "may this user read there?") from error
-    return True
-
-
-def _become(wrapper: Path, arguments: Sequence[str], release: Release) -> None:
+def _become(wrapper: Path, arguments: Sequence[str], release: Release) -> NoReturn:
     try:
         process.replace_process([str(wrapper), *arguments], {})
     except ProcessError as error:

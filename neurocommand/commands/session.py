@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from neurocommand import jsontext, manifest
+from neurocommand.commands import completing
 from neurocommand.commands.console import Console
+from neurocommand.errors import printable
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 
@@ -31,9 +34,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Session:
     """One run of the command line."""
 
-    def __init__(self, config_path: Path | None, *, verbose: bool, quiet: bool, log_file: Path | None) -> None:
+    def __init__(self, config_path: Path | None, *, verbose: bool, quiet: bool) -> None:
         self.config_path = config_path
-        self.console = Console(verbose=verbose, quiet=quiet, log_file=log_file)
+        self.console = Console(verbose=verbose, quiet=quiet)
         self.manifest_path: Path | None = None
 
     @functools.cached_property
@@ -41,7 +44,11 @@ class Session:
         """The settings in effect."""
         from neurocommand import config
 
-        return config.load(self.config_path, manifest=self.manifest_path)
+        return config.load(
+            self.config_path,
+            manifest=self.manifest_path,
+            warn=lambda text: self.console.complain(f"warning: {text}"),
+        )
 
     @functools.cached_property
     def manifest(self) -> Manifest:
@@ -160,16 +167,33 @@ def _store(entry: StoreSettings, state: Path) -> Store:
             assert_never(entry)
 
 
+class _ReadableFile(click.Path):
+    """A file that must be there; click says of whatever it cannot look at that it does not exist."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            os.stat(value)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            pass
+        except OSError as error:
+            self.fail(f"File {printable(os.fspath(value))!r}: {error.strerror}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def takes_manifest(command: F) -> F:
     """Give a verb the option ``--manifest``, which overrides the configuration."""
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
         if value is not None:
-            ctx.find_object(Session).manifest_path = value  # type: ignore[union-attr]
+            ctx.meta[completing.MANIFEST] = value
+            session = ctx.find_object(Session)
+            # completion has none
+            if session is not None:
+                session.manifest_path = value
 
     option = click.option(
         "--manifest",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=_ReadableFile(path_type=Path, exists=True, dir_okay=False),
         expose_value=False,
         is_eager=True,
         callback=remember,
@@ -178,18 +202,27 @@ def takes_manifest(command: F) -> F:
     return option(command)
 
 
-def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the releases that a word on the command line may become; for shell completion."""
-    session = ctx.find_root().obj or Session(None, verbose=False, quiet=True, log_file=None)
-    declarations = session.manifest.declarations
-    if "/" in incomplete:
-        names = {f"{d.release.application}/{d.release.version}" for d in declarations}
-    else:
-        names = {d.release.application for d in declarations}
-    return sorted(name for name in names if name.startswith(incomplete))
+takes_releases = click.argument(
+    "releases", nargs=-1, metavar="[RELEASE]...", shell_complete=completing.complete_release
+)
 
 
-takes_releases = click.argument("releases", nargs=-1, metavar="[RELEASE]...", shell_complete=complete_release)
+class ShardType(click.ParamType):  # type: ignore[type-arg]
+    """``I/N``: the I-th of N machines that share the releases."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return I and N."""
+        index, _, number = str(value).partition("/")
+        if not (index.isdecimal() and number.isdecimal() and 1 <= int(index) <= int(number) <= 10_000):
+            self.fail(f"{value!r} is no shard: write I/N with 1 <= I <= N", param, ctx)
+        return int(index), int(number)
+
+
+takes_shard = click.option(
+    "--shard", type=ShardType(), help="Only the I-th of N parts of the manifest; a release is always in the same part."
+)
 takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 takes_prune = click.option("--prune", is_flag=True, help="Delete objects of releases that were unlisted long ago.")

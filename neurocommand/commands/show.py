@@ -7,18 +7,19 @@ from typing import Any
 import click
 
 from neurocommand import observe
+from neurocommand.commands import completing, installed
 from neurocommand.commands.console import echo_json, size_text
-from neurocommand.commands.session import Session, complete_release, takes_json, takes_manifest
+from neurocommand.commands.session import Session, takes_json, takes_manifest
 from neurocommand.commands.status import place_state, store_state
-from neurocommand.errors import printable_lines
-from neurocommand.layout import Root
+from neurocommand.errors import UsageError, printable_lines
 from neurocommand.manifest import Declaration
+from neurocommand.model import Release
 from neurocommand.observation import Deployed
 from neurocommand.render import templates
 
 
 @click.command("show")
-@click.argument("release", shell_complete=complete_release)
+@click.argument("release", shell_complete=completing.complete_release)
 @takes_manifest
 @takes_json
 @click.pass_obj
@@ -33,7 +34,15 @@ def command(session: Session, release: str, as_json: bool) -> int:
       neurocommand show niimath
       neurocommand show fsl/6.0.7.22 --json
     """
-    values = _values(session, session.manifest.choose(release))
+    try:
+        found: Declaration | Release = session.manifest.choose(release)
+    except UsageError:
+        # what the manifest no longer lists may still be deployed here
+        deployed = installed.choose(release, installed.places(session.settings))
+        if deployed is None:
+            raise
+        found = deployed[0]
+    values = _values(session, found)
     if as_json:
         echo_json(values)
         return 0
@@ -42,23 +51,24 @@ def command(session: Session, release: str, as_json: bool) -> int:
     return 0
 
 
-def _values(session: Session, declaration: Declaration) -> dict[str, Any]:
-    release = declaration.release
+def _values(session: Session, found: Declaration | Release) -> dict[str, Any]:
+    declaration = found if isinstance(found, Declaration) else None
+    release = found.release if isinstance(found, Declaration) else found
     artifact = session.lock.lock.get(release)
     with session.closing_stores() as stores:
         views = observe.stores(stores, [release])
     roots: dict[str, Any] = {}
     commands: set[str] = set()
-    for path in {session.settings.prefix: None, session.settings.root: None}:
-        if path is None:
-            continue
-        found = observe.root(Root(path), session.settings.publish_format, templates.REVISION).deployments.get(release)
-        roots[str(path)] = place_state(found)
-        commands |= set(found.record.commands) if isinstance(found, Deployed) else set()
+    categories: set[str] = set()
+    for root in installed.places(session.settings):
+        seen = observe.root(root, session.settings.publish_format, templates.REVISION).deployments.get(release)
+        roots[str(root.path)] = place_state(seen)
+        commands |= set(seen.record.commands) if isinstance(seen, Deployed) else set()
+        categories |= set(seen.record.categories) if isinstance(seen, Deployed) else set()
     return {
         "id": release.id,
-        "label": declaration.label,
-        "categories": list(declaration.categories),
+        "label": declaration.label if declaration else None,
+        "categories": list(declaration.categories) if declaration else sorted(categories),
         "launchers": [entry.label for entry in session.manifest.launchers if entry.release == release],
         "sha256": artifact.sha256 if artifact else None,
         "size": artifact.size if artifact else None,
@@ -77,5 +87,5 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value) or "none"
     if value is None:
-        return "not known" if name == "source_digest" else "not locked"
+        return {"label": "not in the manifest", "source_digest": "not known"}.get(name, "not locked")
     return str(value)

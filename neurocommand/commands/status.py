@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from neurocommand import config
 from neurocommand import plan as planning
 from neurocommand.actions import Plan
-from neurocommand.commands import pipeline, report
+from neurocommand.commands import journal, pipeline, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.layout import Root
@@ -35,8 +36,8 @@ def command(session: Session, releases: tuple[str, ...], root: Path | None, as_j
       neurocommand status mrtrix3 --json
     """
     wanted = session.manifest.only(releases)
-    path = root or session.settings.root
-    place = Root(path.absolute()) if path else None
+    path = config.checked_root(root) if root is not None else session.settings.root
+    place = Root(path) if path else None
     with session.closing_stores():
         observation = pipeline.observe_all(session, wanted, place, Spool(session.settings.spool))
     rows = [
@@ -92,7 +93,7 @@ def _print(rows: list[dict[str, Any]], plan: Plan) -> None:
     for row in rows:
         states = [f"{name}: {state}" for name, state in row["stores"].items()]
         states += [f"root: {row['root']}"] if "root" in row else []
-        click.echo(f"{row['release']}: {'locked' if row['locked'] else 'not locked'}; {', '.join(states)}")
+        journal.echo(f"{row['release']}: {'locked' if row['locked'] else 'not locked'}; {', '.join(states)}")
     for problem in plan.problems:
-        click.echo(report.problem_text(problem))
-    click.echo(f"{report.count(len(rows), 'release')}, {report.count(len(plan.problems), 'problem')}")
+        journal.echo(report.problem_text(problem))
+    journal.echo(f"{report.count(len(rows), 'release')}, {report.count(len(plan.problems), 'problem')}")

@@ -16,6 +16,7 @@ from neurocommand.commands.session import (
     takes_prune,
     takes_releases,
     takes_root,
+    takes_shard,
 )
 
 STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True, prunes=True)
@@ -27,6 +28,7 @@ STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), d
 @takes_root
 @click.option("--force", is_flag=True, help="Withdraw and delete more releases than the limits allow.")
 @takes_prune
+@takes_shard
 @takes_dry_run
 @takes_json
 @click.pass_obj
@@ -36,6 +38,7 @@ def command(
     root: Path | None,
     force: bool,
     prune: bool,
+    shard: tuple[int, int] | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -49,4 +52,4 @@ def command(
       neurocommand sync --dry-run
       neurocommand sync fsl/6.0.7.22 --root /srv/neuro
     """
-    return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force, prune))
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force, prune, shard))

@@ -6,7 +6,14 @@ import click
 
 from neurocommand.actions import Copy, Upload
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import (
+    Session,
+    takes_dry_run,
+    takes_json,
+    takes_manifest,
+    takes_releases,
+    takes_shard,
+)
 
 STAGE = pipeline.Stage((Upload, Copy), deploys=False)
 
@@ -14,10 +21,13 @@ STAGE = pipeline.Stage((Upload, Copy), deploys=False)
 @click.command("upload")
 @takes_releases
 @takes_manifest
+@takes_shard
 @takes_dry_run
 @takes_json
 @click.pass_obj
-def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
+def command(
+    session: Session, releases: tuple[str, ...], shard: tuple[int, int] | None, dry_run: bool, as_json: bool
+) -> int:
     """Put converted SIFs into every store that lacks them.
 
     A damaged object is replaced by the locked bytes. What a store already has is not sent again.
@@ -27,4 +37,4 @@ def command(session: Session, releases: tuple[str, ...], dry_run: bool, as_json:
       neurocommand upload niimath
       neurocommand upload --dry-run
     """
-    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json))
+    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json, shard=shard))

@@ -103,15 +103,21 @@ class S3Case(Case):
 
     PART = 5 << 20
     links = True
+    atomic = False  # whether of several writers with the same condition one is sure to win
 
     def __init__(self, directory: Path, server: Any, url: str, credentials: dict[str, str]) -> None:
         self.bucket, self.url, self.server = directory.name.replace("_", "-").lower(), url, server
         self.server.create_bucket(Bucket=self.bucket)
         self.records = directory / "uploads"
         self.store = self.make()
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
-        self.recipe = (
-            f"import os\nfrom pathlib import PosixPath\nos.environ.update({credentials!r})\n"
+        self.credentials = credentials
+        self.recipe = self.recipe_of()
+
+    def recipe_of(self, **others: Any) -> str:
+        """Return the Python text that makes the store, with other arguments where they are given."""
+        arguments = ", ".join(f"{name}={value!r}" for name, value in {**self.arguments(), **others}.items())
+        return (
+            f"import os\nfrom pathlib import PosixPath\nos.environ.update({self.credentials!r})\n"
             f"from neurocommand.stores.s3 import S3Store\nstore = S3Store('bucket', {self.bucket!r}, {arguments})"
         )
 

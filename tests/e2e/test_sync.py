@@ -318,6 +318,36 @@ def test_withdrawing_many_at_once_needs_force(world: World) -> None:
     assert os.listdir(world.root / "containers") == ["modules"]
 
 
+def test_what_others_put_under_a_root_makes_no_retirement_small(synced: World) -> None:
+    synced.declare("small 1.0", "small 1.1")
+    assert synced.run("sync").code == 0
+    for number in range(30):
+        (synced.root / "containers" / f"foreign{number}_1.0_20200101").mkdir()
+    synced.declare(retired=[synced.release("small 1.0"), synced.release("small 1.1")])
+    refused = synced.run("sync")
+    assert refused.code == 3
+    assert "withdraws 2 of 2" in refused.err
+    assert synced.deployed(SMALL).is_dir()
+
+
+def test_nothing_is_converted_whose_digest_could_not_be_locked(world: World) -> None:
+    (world.path / "locks").mkdir()
+    world.configure(more="lock: locks/apps.lock.json\n")
+    script = 'mount --bind locks locks && mount -o remount,bind,ro locks && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script, "sh", *world.command("-v", "convert")],
+        cwd=world.path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "locks/apps.lock.json: cannot be written\n  next: choose another place" in done.stderr
+    assert "INFO:" not in done.stderr  # Apptainer was not asked
+    assert not list(world.spool.glob("*.simg"))
+
+
 def test_a_followed_manifest_is_cached_and_the_last_good_copy_is_kept(world: World, tmp_path: Path) -> None:
     text = (world.path / "apps.json").read_text()
     state = {"text": text, "up": True}

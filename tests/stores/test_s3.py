@@ -219,9 +219,10 @@ def test_a_size_that_is_not_stated_cannot_tell(web_server: Serve, tmp_path: Path
         error_document(507, "InsufficientStorage"),
         Answer(507),
         error_document(413, "EntityTooLarge", "Upload exceeds quota."),
+        error_document(400, "EntityTooLarge", "Upload exceeds quota."),
         error_document(403, "AccessDenied", "Bucket quota is used up"),
     ],
-    ids=["Ceph", "507", "507 without a document", "Swift", "words"],
+    ids=["Ceph", "507", "507 without a document", "Swift", "Swift's S3 API", "words"],
 )
 def test_a_full_store_says_so(answer: Answer, web_server: Serve, sent: Path) -> None:
     with pytest.raises(StoreFullError, match=f"store bucket: cannot take {KEY}: ") as caught:

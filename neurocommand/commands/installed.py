@@ -1,0 +1,87 @@
+"""What is deployed on this host, found without manifest, lock or store: by the names of directories and records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from neurocommand.layout import Root
+from neurocommand.model import Release
+from neurocommand.settings import Settings
+
+
+def places(settings: Settings) -> list[Root]:
+    """Return the roots that a person of this host uses: the prefix before the shared root."""
+    return [Root(path) for path in dict.fromkeys((settings.prefix, settings.root)) if path is not None]
+
+
+def named(root: Root) -> list[Release]:
+    """Return the releases that have a directory under a root, deployed or not.
+
+    Raises:
+        OSError: it cannot be told; that the root is not there is no such case.
+    """
+    found = []
+    try:
+        names = os.listdir(root.containers)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    for name in names:
+        try:
+            found.append(Release.parse(name))
+        except ValueError:
+            continue
+    return found
+
+
+def has_record(root: Root, release: Release) -> bool:
+    """Tell whether a release has a record.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    try:
+        os.lstat(root.release(release).record)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def choose(argument: str, roots: Iterable[Root]) -> tuple[Release, list[Root]] | None:
+    """Find what ``application``, ``application/version`` or a full id means among what is deployed.
+
+    Without a version the highest is meant, as with modules.
+
+    Returns:
+        The release and the roots that have it, in their order; None when there is no such one.
+
+    Raises:
+        OSError: it cannot be told what is deployed.
+    """
+    application, _, version = argument.partition("/")
+    found: dict[Release, list[Root]] = {}
+    for root in roots:
+        for release in named(root):
+            if argument == release.id or (release.application == application and version in ("", release.version)):
+                found.setdefault(release, []).append(root)
+    for release in sorted(found, key=lambda one: one.precedence, reverse=True):
+        having = [root for root in found[release] if has_record(root, release)]
+        if having:
+            return release, having
+    return None
+
+
+def candidates(argument: str, roots: Sequence[Root]) -> str:
+    """Say what is deployed that may have been meant; empty where nothing is like it."""
+    application = argument.partition("/")[0]
+    deployed = {release for root in roots for release in named(root) if has_record(root, release)}
+    versions = sorted((r for r in deployed if r.application == application), key=lambda r: r.precedence, reverse=True)
+    names = [f"{release.application}/{release.version}" for release in versions]
+    names = names or get_close_matches(application, sorted({release.application for release in deployed}))
+    return f"did you mean {', '.join(names[:12])}?" if names else ""
+
+
+def reason(error: OSError) -> str:
+    """Say which place could not be looked at, and why."""
+    return f"{error.filename}: {error.strerror}"
