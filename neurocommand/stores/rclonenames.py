@@ -40,8 +40,10 @@ def entries(text: str) -> tuple[Entry, ...]:
     Raises:
         ValueError: it is no such listing.
     """
+    listed = json.loads(text)
+    if not isinstance(listed, list):
+        raise ValueError("no listing of files")
     try:
-        listed = json.loads(text)
         found = tuple(Entry(str(item["Path"]), item["Size"], nanoseconds(item["ModTime"])) for item in listed)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no listing of files: {error}") from error

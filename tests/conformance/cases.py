@@ -213,13 +213,13 @@ class LocalRcloneCase(RcloneCase):
 
 
 class SwiftRcloneCase(RcloneCase):
-    """A container of a real Swift; what is bigger than 4 MiB becomes a large object of segments."""
+    """A container of a real Swift; what is bigger than half a MiB becomes a large object of segments."""
 
     def __init__(self, directory: Path, swift: Swift, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
         self.swift, self.container = swift, directory.name
         self.settings = (
             f"type = swift\nauth = {swift.auth_url}\nauth_version = 1\n"
-            f"user = {swift.user}\nkey = {swift.key}\nchunk_size = 4Mi"
+            f"user = {swift.user}\nkey = {swift.key}\nchunk_size = 512Ki"
         )
         super().__init__(directory, monkeypatch, f"{self.container}/images")
 
