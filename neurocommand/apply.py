@@ -5,21 +5,21 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from neurocommand import download
+from neurocommand import download, imagesearch
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.deploy import Deployer
-from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, RegistryError, StoreError
+from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
 from neurocommand.image import sif
-from neurocommand.layout import image_references, object_key
+from neurocommand.layout import object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
-from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
+from neurocommand.model import Artifact, DeployRecord, Release
 from neurocommand.observe import read_record
 from neurocommand.settings import RegistrySettings
 from neurocommand.spool import Spool
@@ -58,8 +58,6 @@ class Skipped:
 
 Outcome = Done | Failed | Skipped
 
-Resolve = Callable[[ImageReference], str | None]
-
 
 @dataclass
 class Workshop:
@@ -83,7 +81,7 @@ class Workshop:
     spool: Spool
     stores: Mapping[str, Store]
     registries: Sequence[RegistrySettings]
-    resolve: Resolve
+    resolve: imagesearch.Resolve
     deployer: Deployer | None
     listener: Listener
     own_lock: LockFile | None = None
@@ -180,15 +178,17 @@ class Workshop:
         started = time.monotonic()
         self.listener(Started(release.id, "convert"))
         try:
-            registry, reference, digest = self._image(release)
+            image = imagesearch.find(release, self.registries, self.resolve)
         except ValueError as error:
             raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
-        partial = self.spool.partial(release)
+        for passed in image.passed_over:
+            self.listener(Noted(release.id, passed))
+        reference, digest, partial = image.reference, image.digest, self.spool.partial(release)
         partial.unlink(missing_ok=True)
         sif.convert(
             f"docker://{reference.registry}/{reference.repository}@sha256:{digest}",
             partial,
-            insecure=registry.insecure,
+            insecure=image.registry.insecure,
             scratch=self.spool.scratch,
             report=lambda line: self.listener(Noted(release.id, line)),
         )
@@ -197,26 +197,6 @@ class Workshop:
         self.lock.record(release, Artifact(sha256, size, digest))
         self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
         return f"{reference} sha256:{digest} -> {self.spool.sif(release)}"
-
-    def _image(self, release: Release) -> tuple[RegistrySettings, ImageReference, str]:
-        """Find the first registry that has the image; one that cannot tell is passed over, but not taken for a no."""
-        unknown: list[str] = []
-        asked: list[str] = []
-        for registry in self.registries:
-            for reference in image_references(release, registry.url, registry.templates, insecure=registry.insecure):
-                try:
-                    digest = self.resolve(reference)
-                except RegistryError as error:
-                    unknown.append(f"{registry.name}: {error.message}")
-                    break
-                if digest is not None:
-                    return registry, reference, digest
-                asked.append(str(reference))
-        if unknown:
-            raise RegistryError(f"{release}: no registry has its image, but some cannot tell: {'; '.join(unknown)}")
-        raise ImageError(
-            f"{release}: no registry has its image (asked for {', '.join(asked)})", "build and push it first"
-        )
 
     def _adopt(self, action: Adopt) -> str:
         release = action.release

@@ -21,10 +21,12 @@ from neurocommand import places, schema, yamltext
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
 from neurocommand.jsontext import Document, read_bytes
 from neurocommand.settings import (
+    Budget,
     Credentials,
     DirectorySettings,
     HttpSettings,
     OciSettings,
+    RcloneSettings,
     RegistrySettings,
     RetentionSettings,
     S3Settings,
@@ -204,6 +206,8 @@ def _unusable_addresses(document: Document) -> Iterator[Fault]:
     for index, entry in enumerate(stores if isinstance(stores, list) else []):
         for key in ("url", "endpoint"):
             address = entry.get(key) if isinstance(entry, dict) else None
+            if isinstance(address, str) and entry.get("kind") == "oci":
+                address = f"https://{address}"  # a registry is written without a scheme
             if isinstance(address, str) and not _has_host(address):
                 position = ("stores", index, key)
                 message = f"{printable(address)!r}: no address: write https://host[:port][/path]"
@@ -239,7 +243,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
     if manifest != BUNDLED and not is_address(manifest):
         manifest = str(path(manifest))
     root = publish.get("root")
-    registries = tuple(_registry(entry) for entry in content["registries"])
+    registries = tuple(_registry(entry, environ) for entry in content["registries"])
     return Settings(
         manifest=manifest,
         lock=path(content["lock"]) if "lock" in content else _lock_beside(manifest, state),
@@ -301,9 +305,15 @@ def _retention(entry: dict[str, Any]) -> RetentionSettings:
     return RetentionSettings(**numbers, pinned=frozenset(entry["pinned"]))
 
 
-def _registry(entry: dict[str, Any]) -> RegistrySettings:
-    templates = tuple(entry.get("templates", DEFAULT_TEMPLATES))
-    return RegistrySettings(entry["name"], entry["url"], templates, entry.get("insecure", False))
+def _registry(entry: dict[str, Any], environ: Mapping[str, str]) -> RegistrySettings:
+    return RegistrySettings(
+        name=entry["name"],
+        url=entry["url"],
+        templates=tuple(entry.get("templates", DEFAULT_TEMPLATES)),
+        insecure=entry.get("insecure", False),
+        budget=Budget(**entry.get("budget", {})),
+        credentials=_credentials(entry["name"], environ),
+    )
 
 
 def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
@@ -327,6 +337,14 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 url=entry.get("url", "").rstrip("/"),
                 part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
                 concurrency=int(entry.get("concurrency", 4)),
+            )
+        case "rclone":
+            return RcloneSettings(
+                name=entry["name"],
+                remote=entry["remote"],
+                writable=entry.get("writable", True),
+                url=entry.get("url", "").rstrip("/"),
+                mode=entry.get("mode", "copy"),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

@@ -132,6 +132,20 @@ class RegistryError(NeurocommandError):
     """A registry could not be asked; never means that an image is absent."""
 
 
+class RegistryBusyError(RegistryError):
+    """A registry does not answer now, and another one is to be asked.
+
+    Args:
+        message: what happened, and to what.
+        hint: the next step for the reader.
+        reason: the same in two or three words: ``rate limited``.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, reason: str) -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+
 class DownloadError(NeurocommandError):
     """No source gave the wanted bytes."""
 

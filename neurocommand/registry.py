@@ -4,28 +4,63 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
+from collections.abc import Callable, Sequence
 
 import requests
 
 from neurocommand import registrysession, web
-from neurocommand.errors import RegistryError, printable
+from neurocommand.errors import RegistryBusyError, RegistryError, printable
 from neurocommand.model import SHA256, ImageReference
+from neurocommand.pace import Pace, WaitError
 from neurocommand.registrysession import ABSENT, MANIFEST_TYPES, LoginError, OversizedError, RegistrySession
+from neurocommand.settings import Budget, RegistrySettings
+
+
+class Registries:
+    """Ask registries for digests, no oftener than they, and the settings, let us.
+
+    Args:
+        settings: the registries; a host may stand in several, then the smallest budget counts.
+        clock: seconds that never go back.
+        timeout: seconds to wait for each answer.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[RegistrySettings] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        timeout: float = 30.0,
+    ) -> None:
+        self.timeout = timeout
+        self._credentials = {entry.url: entry.credentials for entry in settings if entry.credentials is not None}
+        budgets: dict[str, Budget] = {}
+        for entry in settings:
+            host = registrysession.host_of(entry.url.partition("/")[0])
+            budgets[host] = min(budgets.get(host, entry.budget), entry.budget, key=lambda each: each.requests)
+        self._pace = Pace(budgets, clock)
+
+    def resolve(self, reference: ImageReference) -> str | None:
+        """Return the bare hex sha256 of the image manifest (or index) behind a tag; None when it is certainly absent.
+
+        Raises:
+            RegistryBusyError: the registry limits the rate, is down, or is not to be asked now.
+            RegistryError: it cannot be asked, does not let us in, or answers with something that is no image manifest
+                or no digest.
+        """
+        place = f"{reference.registry}/{reference.repository}"
+        known = next((found for url, found in self._credentials.items() if f"{place}/".startswith(f"{url}/")), None)
+        session = RegistrySession(
+            reference.registry, insecure=reference.insecure, credentials=known, read=self.timeout, pace=self._pace
+        )
+        with contextlib.closing(session):
+            return _Question(reference, session).answered()
 
 
 def resolve(reference: ImageReference, timeout: float = 30.0) -> str | None:
-    """Return the bare hex sha256 of the image manifest (or index) behind a tag; None when it is certainly absent.
-
-    Args:
-        reference: the image.
-        timeout: seconds to wait for each answer.
-
-    Raises:
-        RegistryError: the registry cannot be asked, does not let us in, limits the rate, or answers with something that
-            is no image manifest or no digest.
-    """
-    with contextlib.closing(RegistrySession(reference.registry, insecure=reference.insecure, read=timeout)) as session:
-        return _Question(reference, session).answered()
+    """Ask a registry once; see ``Registries.resolve``."""
+    return Registries(timeout=timeout).resolve(reference)
 
 
 class _Question:
@@ -42,6 +77,8 @@ class _Question:
     def answered(self) -> str | None:
         try:
             return self.answer()
+        except WaitError as error:
+            raise self._busy(error.message, error.reason, "run it again later") from error
         except LoginError as error:
             raise self._locked_out(error.message) from error
         except OversizedError as error:
@@ -94,19 +131,23 @@ class _Question:
         if status == 429:
             seconds = web.retry_after(answer.headers)
             wait = f"; it asks to wait {seconds:.0f} s" if seconds is not None else ""
-            return self._error(
-                f"rate limited (429){wait}", "wait, or log in: registries let known users ask more often"
-            )
+            hint = "wait, or log in: registries let known users ask more often"
+            return self._busy(f"rate limited (429){wait}", "rate limited", hint)
         if status in (401, 403):
             return self._locked_out(f"answers {status}")
         if status == 404:
             return self._error("answers 404, but not as a registry does", "is the registry's address right?")
-        return self._error(f"answers {status}", "run it again later" if status in web.BUSY else "")
+        if status in web.BUSY or status >= 500:
+            return self._busy(f"answers {status}", f"answers {status}", "run it again later")
+        return self._error(f"answers {status}")
 
     def _locked_out(self, message: str) -> RegistryError:
         host = self.reference.registry
         hint = f"the repository is not there or is private: try `docker login {host}` (~/.docker/config.json)"
         return self._error(message, hint)
+
+    def _busy(self, message: str, reason: str, hint: str) -> RegistryError:
+        return RegistryBusyError(f"{self.reference}: {self.session.host} {message}", hint, reason=reason)
 
     def _error(self, message: str, hint: str = "") -> RegistryError:
         return RegistryError(f"{self.reference}: {self.session.host} {message}", hint)

@@ -21,6 +21,7 @@ import requests
 
 from neurocommand import web
 from neurocommand.errors import NeurocommandError, printable
+from neurocommand.pace import Pace
 from neurocommand.settings import Credentials
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -68,16 +69,24 @@ class RegistrySession:
         insecure: plain http.
         credentials: instead of those of ``docker login``.
         read: seconds to wait for the next bytes.
+        pace: when the host may be asked again.
     """
 
     def __init__(
-        self, registry: str, *, insecure: bool = False, credentials: Credentials | None = None, read: float = 60.0
+        self,
+        registry: str,
+        *,
+        insecure: bool = False,
+        credentials: Credentials | None = None,
+        read: float = 60.0,
+        pace: Pace | None = None,
     ) -> None:
         self.registry = registry
         self.host = host_of(registry)
         self.insecure = insecure
         self.credentials = credentials
         self.base = f"{'http' if insecure else 'https'}://{self.host}"
+        self._pace = pace
         self._session = web.Session(read=read)
         self._granting = threading.Lock()
         self._grants: dict[tuple[str, str], _Grant] = {}
@@ -110,6 +119,7 @@ class RegistrySession:
 
         Raises:
             LoginError: the registry does not let us in.
+            WaitError: the host is not to be asked now.
             requests.RequestException, OSError: no whole answer.
         """
         purpose = (repository, {"GET": "pull", "HEAD": "pull", "DELETE": "delete"}.get(method, "push"))
@@ -117,10 +127,15 @@ class RegistrySession:
         grant = self._grants.get(purpose) if own else None
 
         def send(used: _Grant | None) -> requests.Response:
+            if self._pace is not None and own:
+                self._pace.spend(self.host)
             given = {**(headers or {}), **({"Authorization": used.header} if used else {})}
-            return self._session.request(
+            answer = self._session.request(
                 method, url, headers=given, data=data, params=params, stream=True, allow_redirects=redirects
             )
+            if self._pace is not None and own:
+                self._pace.heed(self.host, answer.status_code, web.retry_after(answer.headers))
+            return answer
 
         answer = send(grant)
         challenge = answer.headers.get("Www-Authenticate", "")

@@ -20,6 +20,14 @@ class Credentials:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How often one run may ask a host: at most so many requests within so many seconds."""
+
+    requests: int = 1000
+    seconds: float = 3600.0
+
+
+@dataclass(frozen=True)
 class RegistrySettings:
     """One registry: ``host[:port][/path]`` and how it names images."""
 
@@ -27,6 +35,8 @@ class RegistrySettings:
     url: str
     templates: tuple[str, ...]
     insecure: bool
+    budget: Budget = Budget()
+    credentials: Credentials | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,18 @@ class OciSettings:
     mode: Mode = "copy"
 
 
-StoreSettings = DirectorySettings | S3Settings | OciSettings | HttpSettings
+@dataclass(frozen=True)
+class RcloneSettings:
+    """A store that is a remote of the user's own rclone configuration, ``name:path``."""
+
+    name: str
+    remote: str
+    writable: bool
+    url: str = ""
+    mode: Mode = "copy"
+
+
+StoreSettings = DirectorySettings | S3Settings | RcloneSettings | OciSettings | HttpSettings
 
 
 @dataclass(frozen=True)

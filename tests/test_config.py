@@ -22,7 +22,15 @@ from neurocommand.config import ConfigurationError
 from neurocommand.errors import UsageError
 from neurocommand.layout import Root
 from neurocommand.places import KEPT
-from neurocommand.settings import Credentials, DirectorySettings, HttpSettings, OciSettings, S3Settings
+from neurocommand.settings import (
+    Budget,
+    Credentials,
+    DirectorySettings,
+    HttpSettings,
+    OciSettings,
+    RcloneSettings,
+    S3Settings,
+)
 
 
 def write(path: Path, text: str) -> Path:
@@ -109,6 +117,22 @@ def test_a_registry_as_a_store(tmp_path: Path) -> None:
     assert "s3cret" not in repr(found)
     with pytest.raises(UsageError, match="belong together"):
         config.load(tmp_path / "n.yaml", {"NEUROCOMMAND_NEAR_USERNAME": "ci"})
+
+
+def test_a_remote_of_rclone_as_a_store(tmp_path: Path) -> None:
+    text = "stores:\n  - {name: n, kind: rclone, remote: 'nectar:neurodesk/images', url: 'https://x/y/', mode: sync}\n"
+    found = config.load(write(tmp_path / "n.yaml", text), {})
+    assert found.stores == (RcloneSettings("n", "nectar:neurodesk/images", True, "https://x/y", "sync"),)
+
+
+def test_budgets_of_registries(tmp_path: Path) -> None:
+    assert [registry.budget for registry in config.load(environ={}).registries] == [
+        Budget(),
+        Budget(),
+        Budget(100, 21600),
+    ]
+    text = "registries: [{name: a, url: ghcr.io/x, budget: {requests: 7}}]"
+    assert config.load(write(tmp_path / "n.yaml", text), {}).registries[0].budget == Budget(7)
 
 
 @pytest.mark.parametrize("images", ["dockerhub", "nobody"])
@@ -230,6 +254,14 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("stores:\n  - {name: a, kind: oci, url: ghcr.io}", 2, "without a scheme"),
         ("stores:\n  - {name: a, kind: oci, url: 'ghcr.io/-x'}", 2, "without a scheme"),
         ("stores:\n  - {name: a, kind: oci}", 2, "url"),
+        ("stores:\n  - {name: a, kind: oci, url: 'ghcr.io:99999/x'}", 2, "no address"),
+        ("stores:\n  - {name: a, kind: rclone}", 2, "remote"),
+        ("stores:\n  - {name: a, kind: rclone, remote: '$(x):y'}", 2, "name:path"),
+        ("stores:\n  - {name: a, kind: rclone, remote: 'a:b c'}", 2, "name:path"),
+        ("stores:\n  - {name: a, kind: rclone, remote: 'a:b/-c'}", 2, "name:path"),
+        ("stores:\n  - {name: a, kind: rclone, remote: ':local:/x'}", 2, "name:path"),
+        ("stores:\n  - {name: a, kind: rclone, remote: 'a:'}", 2, "name:path"),
+        ("registries:\n  - {name: a, url: x, budget: {requests: 0}}", 2, "1 to 1000000"),
         ("stores:\n  - {name: a, kind: s3, bucket: xxx, part_size: 4}", 2, "5 to 5120"),
         ("stores:\n  - {name: a, kind: s3, bucket: xxx, concurrency: 0}", 2, "1 to 64"),
         ("stores:\n  - {name: a, kind: directory, path: x, url: 'ftp://x'}", 2, "http or https address"),

@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 LADDER = (
     {"model", "errors", "events"},
     {"process", "files", "jsontext", "observation", "places", "settings", "threads", "web"},
-    {"schema", "yamltext"},
+    {"pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},
     {"plan"},
-    {"stores", "image", "download", "registry", "follow", "runlock", "space", "spool"},
+    {"stores", "image", "download", "imagesearch", "registry", "follow", "runlock", "space", "spool"},
     {"observe", "modulefiles"},
     {"deploy"},
     {"apply"},
@@ -77,6 +77,7 @@ DOORS = {
     "boto3": {"neurocommand.stores.s3client"},
     "yaml": {"neurocommand.yamltext"},
     "oras": {"neurocommand.registrysession"},
+    "rclone_python": {"neurocommand.stores.rcloneprogram"},
     "rich": {"neurocommand.commands.console"},
 }
 

@@ -213,7 +213,7 @@ def workshop(
         spool=spool,
         stores={store.name: store for store in session.stores},
         registries=session.settings.registries,
-        resolve=registry.resolve,
+        resolve=registry.Registries(session.settings.registries).resolve,
         deployer=deployer,
         listener=session.console,
         own_lock=own_lock,

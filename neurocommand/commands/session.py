@@ -114,7 +114,7 @@ def _acceptable(name: str) -> Callable[[str], None]:
 
 
 def _store(entry: StoreSettings, state: Path) -> Store:
-    from neurocommand.settings import DirectorySettings, HttpSettings, OciSettings, S3Settings
+    from neurocommand.settings import DirectorySettings, HttpSettings, OciSettings, RcloneSettings, S3Settings
     from neurocommand.stores.retry import RetryingStore
 
     match entry:
@@ -141,6 +141,10 @@ def _store(entry: StoreSettings, state: Path) -> Store:
                     records=state / "uploads",
                 )
             )
+        case RcloneSettings():
+            from neurocommand.stores.rclone import RcloneStore
+
+            return RetryingStore(RcloneStore(entry.name, entry.remote, writable=entry.writable, url=entry.url))
         case OciSettings():
             from neurocommand.stores.oci import OciStore
 

@@ -6,6 +6,9 @@ To add a store: write a case of these few members and name it in ``CASES``; the 
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import urllib.error
+import urllib.parse
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore
 from neurocommand.stores.interface import Store
 from neurocommand.stores.oci import OciStore
+from neurocommand.stores.rclone import RcloneStore
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
 from tests.ceph import Ceph
@@ -178,6 +182,78 @@ def credentials(server: Swift | Ceph, monkeypatch: pytest.MonkeyPatch) -> dict[s
     return found
 
 
+class RcloneCase(Case):
+    """An rclone remote; things happen behind the store's back by rclone itself, as anybody may use it."""
+
+    settings = ""
+    segments = ""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+        self.remote, self.directory = f"remote:{path}", directory
+        configuration = directory / "rclone.conf"
+        gone = f"type = swift\nauth = {refused_url()}/auth/v1.0\nauth_version = 1\nuser = u\nkey = k\n"
+        configuration.write_text(f"[remote]\n{self.settings}\n[gone]\n{gone}")
+        monkeypatch.setenv("RCLONE_CONFIG", str(configuration))
+        self.rclone("mkdir", self.remote)
+        self.recipe = (
+            "from neurocommand.stores.rclone import RcloneStore\n"
+            f"store = RcloneStore('rclone', {self.remote!r}, stale_after=0)"
+        )
+        self.store = RcloneStore("rclone", self.remote, stale_after=0)
+
+    def rclone(self, *words: str, data: bytes = b"") -> str:
+        argv = ["rclone", "--retries", "1", *words]
+        return subprocess.run(argv, input=data, check=True, capture_output=True).stdout.decode()
+
+    def unreachable(self) -> Store:
+        return RcloneStore("gone", "gone:somewhere")
+
+    def read_only(self) -> Store:
+        return RcloneStore("rclone", self.remote, writable=False)
+
+
+class LocalRcloneCase(RcloneCase):
+    settings = "type = local"
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+        self.path = directory / "kept"
+        super().__init__(directory, monkeypatch, str(self.path))
+
+    def plant(self, key: str, data: bytes) -> None:
+        (self.path / key).parent.mkdir(exist_ok=True)
+        (self.path / key).write_bytes(data)
+
+    def leftovers(self) -> list[str]:
+        return [path.name for path in self.path.glob(".partial/*")]
+
+
+class SwiftRcloneCase(RcloneCase):
+    """A container of a real Swift; what is bigger than half a MiB becomes a large object of segments."""
+
+    def __init__(self, directory: Path, swift: Swift, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+        self.swift, self.container = swift, directory.name
+        self.settings = (
+            f"type = swift\nauth = {swift.auth_url}\nauth_version = 1\n"
+            f"user = {swift.user}\nkey = {swift.key}\nchunk_size = 512Ki"
+        )
+        super().__init__(directory, monkeypatch, f"{self.container}/images")
+
+    def plant(self, key: str, data: bytes) -> None:
+        self.swift.ask("PUT", f"{self.container}/images/{urllib.parse.quote(key)}", body=data)
+
+    def leftovers(self) -> list[str]:
+        """Segments that no object of the container is made of."""
+        try:
+            listed = self.swift.ask("GET", f"{self.container}_segments")[2].decode().split()
+        except urllib.error.HTTPError:
+            return []
+        used = []
+        for name in self.swift.ask("GET", self.container)[2].decode().splitlines():
+            headers = self.swift.ask("HEAD", f"{self.container}/{urllib.parse.quote(name)}")[1]
+            used.append(urllib.parse.unquote(headers.get("x-object-manifest", "/")).partition("/")[2])
+        return [name for name in listed if not any(prefix and name.startswith(prefix) for prefix in used)]
+
+
 class OciCase(Case):
     links = True
 
@@ -234,9 +310,11 @@ CASES: dict[str, type[Case]] = {
     "s3": MotoCase,
     "swift-s3": SwiftS3Case,
     "ceph": CephCase,
+    "swift-rclone": SwiftRcloneCase,
+    "local-rclone": LocalRcloneCase,
     "oci": OciCase,
     "http": HttpCase,
 }
-WRITABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "oci")
-LISTABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "oci")
+WRITABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
+LISTABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
 FULL = ("ceph",)  # only with --full

@@ -13,6 +13,8 @@ NEEDS = {
     "s3": ("moto_url",),
     "swift-s3": ("swift", "monkeypatch"),
     "ceph": ("ceph", "monkeypatch"),
+    "swift-rclone": ("swift", "monkeypatch"),
+    "local-rclone": ("monkeypatch",),
     "oci": ("registry",),
     "http": ("web_server",),
 }

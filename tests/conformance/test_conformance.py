@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -340,9 +341,14 @@ def test_a_put_that_is_killed_leaves_what_was_there_and_the_next_one_cleans_up(
     argv = [sys.executable, "-c", program]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}) as child:
         assert child.stdout is not None
-        assert child.stdout.readline()  # now it is in the middle of the transfer
-        assert case.leftovers() != []  # this is what a killed put leaves, else the test shows nothing
-        child.send_signal(signal.SIGKILL)
+        try:
+            assert child.stdout.readline()  # now it is in the middle of the transfer
+            deadline = time.monotonic() + 20
+            while not case.leftovers():  # this is what a killed put leaves, else the test shows nothing
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            child.send_signal(signal.SIGKILL)
     assert case.store.stat(KEY) == expected
     assert [found.key for found in case.store.list()] == ([KEY] if before else [])
     case.store.put(KEY, path, artifact, nothing)
