@@ -132,6 +132,12 @@ def test_retirements_are_read() -> None:
     ]
 
 
+def test_a_successor_that_is_not_in_the_manifest_is_told() -> None:
+    extra = {"retired": {"fsl_5.0_20200101": {"reason": "old", "successor": "fsl_9_20210105"}}}
+    (warning,) = read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": extra}}).warnings
+    assert "fsl_9_20210105 is not in this manifest" in warning.message
+
+
 def several() -> manifest.Manifest:
     entry = {"version": "20210105", "exec": ""}
     return read(
