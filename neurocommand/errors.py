@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -81,12 +82,25 @@ class Fault:
         return f"{place}: {level}{where}{self.message}"
 
 
+FAULTS_SHOWN = 100
+
+
+def bounded(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Return faults in their order; of very many the first, errors before warnings, and how many more there are."""
+    every = sorted(faults)
+    if len(every) <= FAULTS_SHOWN:
+        return tuple(every)
+    kept = ([fault for fault in every if not fault.warning] or every)[:FAULTS_SHOWN]
+    last = kept[-1]
+    return (*kept, Fault(last.line, "", f"and {len(every) - len(kept)} more", last.warning))
+
+
 class FaultsError(NeurocommandError):
-    """A file with faults; carries them all."""
+    """A file with faults; carries them all, or the first of very many."""
 
     def __init__(self, filename: str, faults: tuple[Fault, ...]) -> None:
         self.filename = filename
-        self.faults = tuple(sorted(faults))
+        self.faults = bounded(faults)
         super().__init__("\n".join(fault.text(filename) for fault in self.faults))
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neurocommand import jsontext, schema
-from neurocommand.errors import Fault, FaultsError, UsageError, printable
+from neurocommand.errors import Fault, FaultsError, UsageError, bounded, printable
 from neurocommand.jsontext import Document, Position
 from neurocommand.model import APPLICATION, Launcher, Release
 
 SCHEMA = "apps.schema.json"
 EXTRA = "x-neurocommand"
+# after so many of them, what a text was meant to be is not known
+ERRORS_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -143,14 +145,14 @@ def parse(text: str, filename: str, *, maintained: bool = True) -> Manifest:
         FaultsError: at least one fault is an error; carries the warnings too.
     """
     document = jsontext.read(text, filename)
-    reader = _Reader(document, maintained, list(document.faults))
+    reader = _Reader(document, filename, maintained, list(document.faults))
     reader.check_structure()
     groups = tuple(reader.groups())
     reader.check_twins(groups)
     reader.check_retirements(groups)
     if any(not fault.warning for fault in reader.faults):
         raise FaultsError(filename, tuple(reader.faults))
-    return Manifest(groups, tuple(sorted(reader.faults)))
+    return Manifest(groups, bounded(reader.faults))
 
 
 @dataclass
@@ -158,6 +160,7 @@ class _Reader:
     """One manifest being read; collects faults and leaves out what they make meaningless."""
 
     document: Document
+    document_name: str
     maintained: bool
     faults: list[Fault]
     broken: set[Position] = field(default_factory=set)
@@ -168,9 +171,18 @@ class _Reader:
             self.broken.update(position[:length] for length in range(1, len(position) + 1))
 
     def check_structure(self) -> None:
+        """Hold the text against the schema.
+
+        Raises:
+            FaultsError: so many errors that the rest is not looked at.
+        """
+        errors = 0
         for deviation in schema.deviations(self.document, SCHEMA):
             tolerated = deviation.unknown_key and not self.maintained
             self.fault(deviation.position, deviation.message, warning=tolerated)
+            errors += not tolerated
+            if errors == ERRORS_LIMIT:
+                raise FaultsError(self.document_name, tuple(self.faults))
 
     # meaning: what a schema cannot say
 
