@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurocommand.errors import Fault, FaultsError
+from neurocommand.errors import Fault, FaultsError, remedy
 
 SIZE_LIMIT = 16 << 20
 DEPTH_LIMIT = 32
@@ -196,7 +196,8 @@ def read_bytes(path: Path, filename: str) -> str:
         with open(path, "rb") as stream:
             data = stream.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise FaultsError(filename, (Fault(0, "", f"cannot be read: {error.strerror}"),)) from error
+        fault = Fault(0, "", f"cannot be read: {error.strerror}")
+        raise FaultsError(filename, (fault,), remedy(error)) from error
     return decode(data, filename)
 
 
