@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -162,3 +163,33 @@ class BusyError(NeurocommandError):
     """Another run holds the run lock."""
 
     exit_code = 75
+
+
+NO_SPACE = "free some space, or choose another place"
+_HINTS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "see who owns it, and who may write there"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a file stands where a directory belongs: move it away"),
+    errno.EROFS: "its file system is mounted read-only",
+}
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether the system refused something because a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def system_error(
+    place: object, error: OSError, kind: type[NeurocommandError] = NeurocommandError, hint: str = ""
+) -> NeurocommandError:
+    """Return what the system refused as an error of ours: RefusedError where there is no space, so exit code 3.
+
+    Args:
+        place: what it happened to, where the system names no file.
+        error: what the system said.
+        kind: the class of all other errors.
+        hint: the next step where its number tells none.
+    """
+    message = f"{error.filename or place}: {error.strerror or error}"
+    if is_full(error):
+        return RefusedError(message, NO_SPACE)
+    return kind(message, _HINTS.get(error.errno or 0, hint))
