@@ -12,7 +12,7 @@ from pathlib import Path
 from neurocommand import download, imagesearch
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.deploy import Deployer
-from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError
+from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError, system_error
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
 from neurocommand.image import sif
@@ -124,7 +124,7 @@ class Workshop:
         except NeurocommandError as error:
             return Failed(action, error)
         except OSError as error:
-            return Failed(action, NeurocommandError(f"{error.filename or action.release}: {error.strerror}"))
+            return Failed(action, system_error(action.release, error))
 
     def _carry_out(self, action: Action) -> str:
         match action:
@@ -206,7 +206,7 @@ class Workshop:
             object_key(release), path, [self.stores[action.store]], None, self.listener, release.id
         )
         self.stored.add(release)
-        sif.locate(path)
+        _see_sif(release, path, action.store)
         expected = action.expected
         if expected is not None and (fetched.sha256, fetched.size) != (expected.sha256, expected.size):
             raise ImmutableError(
@@ -222,7 +222,7 @@ class Workshop:
             raise StoreError(f"{release}: not in the spool {self.spool.path}")
         return path
 
-    def _acquire(self, release: Release, sources: Iterable[str]) -> Path:
+    def _acquire(self, release: Release, sources: Iterable[str], *, to_deploy: bool = False) -> Path:
         """Return a local file with the locked bytes: the spool's, else downloaded into it."""
         artifact, path = self._known(release), self.spool.sif(release)
         if artifact is None and self.own_lock is None:
@@ -231,8 +231,9 @@ class Workshop:
             stores = [self.stores[name] for name in sources]
             fetched = download.fetch(object_key(release), path, stores, artifact, self.listener, release.id)
             self.stored.add(release)
+            if artifact is None or to_deploy:
+                _see_sif(release, path, fetched.source)
             if artifact is None and self.own_lock is not None:
-                sif.locate(path)
                 self.own_lock.record(release, Artifact(fetched.sha256, fetched.size))
         return path
 
@@ -252,7 +253,7 @@ class Workshop:
 
     def _deploy(self, action: Deploy) -> str:
         deployer = self._root()
-        path = self._acquire(action.release, self.stores)
+        path = self._acquire(action.release, self.stores, to_deploy=True)
         artifact = self._locked(action.release)
         record = deployer.deploy(self.declarations[action.release], artifact, path)
         return f"{len(record.commands)} commands"
@@ -264,3 +265,15 @@ class Workshop:
             raise NeurocommandError(f"{release}: {deployed.reason}", "run it again")
         record = deployer.rewrap(self.declarations[release], deployed)
         return f"{len(record.commands)} commands"
+
+
+def _see_sif(release: Release, path: Path, store: str) -> None:
+    """See that what a store gave is a SIF; the file's own place in the spool would tell nobody where to look."""
+    try:
+        sif.locate(path)
+    except ImageError as error:
+        reason = error.message.removeprefix(f"{path}: ")
+        raise ImageError(
+            f"{release}: store {store} holds something else than a sound SIF under {object_key(release)}: {reason}",
+            "put the right file there; a locked digest of other bytes has to be mended first",
+        ) from error

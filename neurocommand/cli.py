@@ -16,7 +16,7 @@ import click
 from neurocommand import __version__
 from neurocommand.commands import interruption, journal, streams
 from neurocommand.commands.session import Session
-from neurocommand.errors import NeurocommandError, printable_lines, remedy
+from neurocommand.errors import NeurocommandError, is_full, printable_lines, remedy
 
 COMMANDS = {
     "bundle": "Carry releases to a site without internet.",
@@ -102,7 +102,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         interruption.leave(_say_interrupted)
     except OSError as error:
-        code = _report(*_refusal(error), 1)
+        code = _report(*_refusal(error), 3 if is_full(error) else 1)
     except Exception:
         code = _report_bug()
     streams.flush()

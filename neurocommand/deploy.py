@@ -1,68 +1,100 @@
 """One SIF -> image, wrappers, modulefile and record under a root; a host prefix and a shared root alike.
 
 A release is put together in the root's staging directory, appears by one rename, gets its modulefile, and is "deployed"
-when its pending record takes its final name (docs/design.md §4). Killed anywhere, the next run finishes the job.
+when its pending record takes its final name (docs/design.md §4). Killed anywhere, the next run finishes the job or
+gives back what was there before; where it fails, all is at once as it was before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from neurocommand import record
-from neurocommand.errors import DeployError, ImmutableError, RefusedError
+from neurocommand import contents, record
+from neurocommand.errors import DeployError, ImmutableError, NeurocommandError, RefusedError, system_error
 from neurocommand.events import Finished, Listener, Noted, Started
-from neurocommand.files import digest_of, free_space, remove_tree, write_atomically
+from neurocommand.exchange import Exchange, give_back
+from neurocommand.files import current_umask, digest_of, free_space, make_directory, remove_tree, write_atomically
 from neurocommand.image import inspection, sif, tree
 from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release
-from neurocommand.modulefiles import Modulefiles, make_link, refuse_link
-from neurocommand.render import plain, templates, wrapper
+from neurocommand.modulefiles import Modulefiles, make_link, refuse_obstacle
+from neurocommand.render import templates
+from neurocommand.runlock import RunLock
 
 # an unpacked tree is seldom more than this many times its compressed SIF
 _UNPACKED = 4
-_OLD = ".old"
+# what others need of a shared root, whatever the umask: to read files and to enter directories
+_OTHERS = 0o055
 
 
 class Deployer:
-    """Deploys releases under one root; used under the root's run lock only."""
+    """Deploys releases under one root; used under the root's run lock only.
 
-    def __init__(self, root: Root, image_format: Format, mount_points: Sequence[str], listener: Listener) -> None:
+    Args:
+        root: the root.
+        image_format: what releases are deployed as.
+        mount_points: directories that every tree has.
+        listener: told about progress.
+        shared: others read this root, so what is made there is open to them whatever the umask; else the umask counts.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        image_format: Format,
+        mount_points: Sequence[str],
+        listener: Listener,
+        *,
+        shared: bool = False,
+    ) -> None:
         self.root = root
-        self.modulefiles = Modulefiles(root)
+        self.umask = current_umask() & ~_OTHERS if shared else None
+        self.modulefiles = Modulefiles(root, self.umask)
         self.format = image_format
         self.mount_points = tuple(mount_points)
         self.listener = listener
+
+    def locked(self) -> RunLock:
+        """Return the run lock of the root, to hold as long as the deployer is used; a shared root is made open.
+
+        Raises:
+            DeployError: the root cannot be made.
+        """
+        if self.umask is not None:
+            with self._telling():
+                make_directory(self.root.state, self.umask)
+        return RunLock(self.root.run_lock)
 
     def prepare(self) -> None:
         """Make the root's own directories, and finish or remove what a killed run left in staging.
 
         Raises:
-            DeployError: the root cannot be written, or a symbolic link stands where we write.
+            DeployError: the root cannot be written, or a link or a file stands where we write.
+            RefusedError: there is no space.
         """
-        try:
-            for directory in (self.root.state, self.root.spool):
-                refuse_link(directory)
-            for directory in (self.root.staging, self.root.containers, self.root.modules):
-                refuse_link(directory)
-                directory.mkdir(parents=True, exist_ok=True)
-            self._give_back()
-            remove_tree(self.root.staging)
-            self.root.staging.mkdir()
-            make_link(self.root.modules_link, os.path.relpath(self.root.modules, self.root.containers))
-        except OSError as error:
-            raise _cannot_write(self.root.path, error) from error
+        root = self.root
+        with self._telling():
+            for directory in (root.state, root.spool, root.staging, root.containers, root.modules):
+                refuse_obstacle(directory)
+            for directory in (root.staging, root.containers, root.modules):
+                make_directory(directory, self.umask)
+            give_back(root)
+            remove_tree(root.staging)
+            make_directory(root.staging, self.umask)
+            make_link(root.modules_link, os.path.relpath(root.modules, root.containers))
 
-    def _give_back(self) -> None:
-        """Put a deployment back that a killed run had moved aside, but not replaced yet."""
-        for entry in self.root.staging.iterdir():
-            final = self.root.containers / entry.name.removesuffix(_OLD)
-            if entry.name.endswith(_OLD) and not os.path.lexists(final):
-                os.rename(entry, final)
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say what the system refuses in our words."""
+        try:
+            yield
+        except OSError as error:
+            raise system_error(self.root.path, error, DeployError, "see who owns it") from error
 
     def deploy(self, declaration: Declaration, artifact: Artifact, path: Path) -> DeployRecord:
         """Deploy a release from a local SIF, in place of a deployment of other bytes or a half-written one.
@@ -79,25 +111,26 @@ class Deployer:
             ImmutableError: the SIF's bytes are not the artifact's.
             RefusedError: there is no space for it.
             ImageError: the SIF cannot be unpacked or read.
-            DeployError: the place is taken by something foreign, or cannot be written.
+            DeployError: a place is taken by something foreign, or cannot be written.
+            Whatever it is, what was deployed before is deployed still.
         """
         started = time.monotonic()
         release = declaration.release
         self.listener(Started(release.id, "deploy"))
-        self._refuse_foreign(release)
-        self.modulefiles.refuse_foreign(release)
-        self._refuse_without_space(release, artifact, path)
-        if (seen := digest_of(path)) != (artifact.sha256, artifact.size):
-            raise ImmutableError(f"{release}: {path} has sha256 {seen[0]}, the locked one is {artifact.sha256}")
-        try:
-            staged = ReleaseDirectory(self.root.staging / release.id, release)
-            new, found = self._stage(staged, declaration, artifact, path)
-            self._exchange(staged)
-            self.modulefiles.write(new, found)
-            directory = self.root.release(release)
-            os.replace(directory.pending_record, directory.record)
-        except OSError as error:
-            raise _cannot_write(self.root.path, error) from error
+        exchange = Exchange(self.root, release)
+        with self._telling():
+            self._refuse_foreign(release)
+            self.modulefiles.refuse_foreign(release, declaration.categories)
+            self._refuse_without_space(release, artifact, path)
+            if (seen := digest_of(path)) != (artifact.sha256, artifact.size):
+                raise ImmutableError(f"{release}: {path} has sha256 {seen[0]}, the locked one is {artifact.sha256}")
+            try:
+                new, found = self._stage(ReleaseDirectory(exchange.staged, release), declaration, artifact, path)
+                self._exchange(exchange, new, found)
+            finally:
+                # what cannot be removed now is by the next run; the failure that led here matters more
+                with contextlib.suppress(OSError):
+                    exchange.clear()
         self.listener(Finished(release.id, "deploy", time.monotonic() - started, artifact.size))
         return new
 
@@ -111,17 +144,14 @@ class Deployer:
         started = time.monotonic()
         directory = self.root.release(declaration.release)
         artifact = Artifact(deployed.sha256, deployed.size)
-        self._refuse_foreign(declaration.release)
-        self.modulefiles.refuse_foreign(declaration.release)
-        try:
+        with self._telling():
+            self._refuse_foreign(declaration.release)
+            self.modulefiles.refuse_foreign(declaration.release, declaration.categories)
             found = self._inspect(directory, deployed.format, None)
             new = _record(declaration, artifact, found, deployed.format)
-            self._write_wrappers(directory.wrappers, declaration.release, found, deployed.format)
-            _write_texts(directory.path, found)
+            contents.write(directory, found, deployed.format, self.umask)
             self.modulefiles.write(new, found)
-            write_atomically(directory.record, record.render(new))
-        except OSError as error:
-            raise _cannot_write(self.root.path, error) from error
+            write_atomically(directory.record, record.render(new), umask=self.umask)
         self.listener(Finished(declaration.release.id, "rewrap", time.monotonic() - started, 0))
         return new
 
@@ -131,10 +161,10 @@ class Deployer:
         Raises:
             DeployError: the place is taken by something foreign, or cannot be written.
         """
-        self._refuse_foreign(release)
         directory = self.root.release(release)
         gone = self.root.staging / f"{release.id}.removed"
-        try:
+        with self._telling():
+            self._refuse_foreign(release)
             self.modulefiles.remove(release)
             if directory.record.exists():
                 # from here on a killed removal is told apart from a deployed release
@@ -142,8 +172,6 @@ class Deployer:
             if directory.path.exists():
                 os.rename(directory.path, gone)
             remove_tree(gone)
-        except OSError as error:
-            raise _cannot_write(self.root.path, error) from error
 
     def _refuse_foreign(self, release: Release) -> None:
         directory = self.root.release(release)
@@ -168,18 +196,17 @@ class Deployer:
     ) -> tuple[DeployRecord, Inspection]:
         """Put the whole release together under the staging directory; its pending record last."""
         remove_tree(staged.path)
-        staged.path.mkdir()
+        make_directory(staged.path, self.umask)
         if self.format == "tree":
             sif.unpack(path, staged.image)
             for note in tree.normalise(staged.image, self.mount_points):
                 self.listener(Noted(declaration.release.id, note))
         else:
-            _link_or_copy(path, staged.image)
+            contents.link_or_copy(path, staged.image, self.umask)
         found = self._inspect(staged, self.format, sif.recorded_environment(path))
-        self._write_wrappers(staged.wrappers, declaration.release, found, self.format)
-        _write_texts(staged.path, found)
+        contents.write(staged, found, self.format, self.umask)
         new = _record(declaration, artifact, found, self.format)
-        write_atomically(staged.pending_record, record.render(new))
+        write_atomically(staged.pending_record, record.render(new), umask=self.umask)
         self._report(declaration.release, found)
         return new, found
 
@@ -202,24 +229,20 @@ class Deployer:
         if not found.commands:
             self.listener(Noted(release.id, "the image exposes no command (DEPLOY_PATH, DEPLOY_BINS)"))
 
-    def _write_wrappers(self, directory: Path, release: Release, found: Inspection, image_format: Format) -> None:
-        """Write every wrapper in place of its predecessor, and remove those of commands that are gone."""
-        refuse_link(directory)
-        directory.mkdir(exist_ok=True)
-        for command in found.commands:
-            write_atomically(directory / command, wrapper.wrapper(release, command, image_format), 0o755, durable=False)
-        for entry in directory.iterdir():
-            if entry.name not in found.commands:
-                remove_tree(entry)
-
-    def _exchange(self, staged: ReleaseDirectory) -> None:
-        """Give the staged release its place; what stood there moves out of sight first."""
-        final = self.root.release(staged.release)
-        old = self.root.staging / f"{staged.release.id}{_OLD}"
-        if os.path.lexists(final.path):
-            os.rename(final.path, old)
-        os.rename(staged.path, final.path)
-        remove_tree(old)
+    def _exchange(self, exchange: Exchange, new: DeployRecord, found: Inspection) -> None:
+        """Give the staged release its place, modulefile and record; where that fails, all is as it was before."""
+        links = self.modulefiles.links(new.release)
+        try:
+            exchange.begin()
+            self.modulefiles.write(new, found)
+            exchange.finish()
+        except BaseException:
+            # what cannot be put back now is by the next run; the failure that led here matters more
+            with contextlib.suppress(OSError, NeurocommandError):
+                if not exchange.finished:
+                    self.modulefiles.undo(new, links, saved=exchange.saved.exists())
+                    exchange.undo()
+            raise
 
 
 def _record(declaration: Declaration, artifact: Artifact, found: Inspection, image_format: Format) -> DeployRecord:
@@ -232,22 +255,3 @@ def _record(declaration: Declaration, artifact: Artifact, found: Inspection, ima
         declaration.categories,
         templates.REVISION,
     )
-
-
-def _write_texts(directory: Path, found: Inspection) -> None:
-    write_atomically(directory / "commands.txt", plain.commands_txt(found), durable=False)
-    write_atomically(directory / "env.txt", plain.env_txt(found), durable=False)
-    write_atomically(directory / "README.md", found.readme, durable=False)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    target.chmod(0o644)
-
-
-def _cannot_write(path: Path, error: OSError) -> DeployError:
-    place = error.filename or path
-    return DeployError(f"{place}: {error.strerror or error}", "see who owns it, and whether its disk is full")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -10,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurocommand.errors import DownloadError, ImmutableError, NeurocommandError, RefusedError, StoreError
+from neurocommand.errors import (
+    NO_SPACE,
+    DownloadError,
+    ImmutableError,
+    NeurocommandError,
+    RefusedError,
+    StoreError,
+    is_full,
+)
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import free_space, make_durable
 from neurocommand.model import Artifact, StoredObject
@@ -270,8 +277,8 @@ class _Download:
 
 
 def _local_failure(path: Path, error: OSError) -> NeurocommandError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RefusedError(f"{path}: {error.strerror}", "free some space, or choose another place")
+    if is_full(error):
+        return RefusedError(f"{path}: {error.strerror}", NO_SPACE)
     return DownloadError(f"{path}: cannot be written: {error.strerror or error}")
 
 

@@ -66,6 +66,7 @@ def plain_reason(error: BaseException) -> str:
     return found or printable(str(error) or type(error).__name__, 200)
 
 
+NO_SPACE = "free some space, or choose another place"
 _REMEDIES = {
     errno.EACCES: "may this user read and write there?",
     errno.EPERM: "may this user read and write there?",
@@ -75,8 +76,8 @@ _REMEDIES = {
     errno.EEXIST: "something else stands in its place: move that away, or name another place",
     errno.EISDIR: "something else stands in its place: move that away, or name another place",
     errno.ELOOP: "mend its symbolic links, or name another place",
-    errno.ENOSPC: "free some space, or name another place",
-    errno.EDQUOT: "free some space, or name another place",
+    errno.ENOSPC: NO_SPACE,
+    errno.EDQUOT: NO_SPACE,
 }
 
 
@@ -214,3 +215,25 @@ class BusyError(NeurocommandError):
     """Another run holds the run lock."""
 
     exit_code = 75
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether the system refused something because a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def system_error(
+    place: object, error: OSError, kind: type[NeurocommandError] = NeurocommandError, hint: str = ""
+) -> NeurocommandError:
+    """Return what the system refused as an error of ours: RefusedError where there is no space, so exit code 3.
+
+    Args:
+        place: what it happened to, where the system names no file.
+        error: what the system said.
+        kind: the class of all other errors.
+        hint: the next step where its number tells none.
+    """
+    message = f"{error.filename or place}: {error.strerror or error}"
+    if is_full(error):
+        return RefusedError(message, remedy(error))
+    return kind(message, remedy(error) or hint)

@@ -26,7 +26,9 @@ class Readable(Protocol):
         ...
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool = True) -> None:
+def write_atomically(
+    path: Path, text: str, mode: int = 0o644, *, durable: bool = True, umask: int | None = None
+) -> None:
     """Write UTF-8 text under its final name in one step.
 
     Args:
@@ -34,6 +36,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool 
         text: the whole content.
         mode: permission bits, before the umask is applied.
         durable: on disk before it is visible; not needed for what is made again after a crash of the machine.
+        umask: applied instead of the process's own.
 
     Raises:
         OSError: the directory cannot be written.
@@ -42,7 +45,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644, *, durable: bool 
     with partial(path) as (name, stream):
         stream.write(text.encode())
         stream.flush()
-        os.fchmod(stream.fileno(), mode & ~current_umask())
+        os.fchmod(stream.fileno(), mode & ~(current_umask() if umask is None else umask))
         if durable:
             os.fsync(stream.fileno())
         os.replace(name, path)
@@ -69,6 +72,29 @@ def partial(path: Path) -> Iterator[tuple[str, BinaryIO]]:
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name)
+
+
+def make_directory(path: Path, umask: int | None = None) -> None:
+    """Make a directory and its missing parents; one that is there already stays as it is.
+
+    Args:
+        path: the directory.
+        umask: what is made has at least the permissions that this one leaves, whatever the process's own takes away.
+
+    Raises:
+        OSError: something else stands there, or the directory above cannot be written.
+    """
+    if not path.parent.is_dir():
+        make_directory(path.parent, umask)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if umask is not None and mode | (0o777 & ~umask) != mode:
+        path.chmod(mode | (0o777 & ~umask))
 
 
 def make_durable(path: Path) -> None:

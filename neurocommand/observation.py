@@ -56,7 +56,7 @@ class Deployed:
 
 @dataclass(frozen=True)
 class HalfDeployed:
-    """A killed run left a release half-written, or its record cannot be read."""
+    """A run that did not end left a release half-written, or its record cannot be read."""
 
     reason: str
 

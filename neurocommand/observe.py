@@ -143,7 +143,7 @@ def _deployment(place: Root, release: Release) -> Deployment:
         return Foreign()
     if not os.path.lexists(directory.record):
         pending = os.path.lexists(directory.pending_record)
-        return HalfDeployed("left half-written by a run that was killed") if pending else Foreign()
+        return HalfDeployed("left half-written by a run that did not end") if pending else Foreign()
     try:
         found = read_record(directory)
         return Deployed(found, _complete(place, found)) if isinstance(found, DeployRecord) else found

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from neurocommand.errors import BusyError, NeurocommandError, printable
+from neurocommand.errors import BusyError, NeurocommandError, RefusedError, is_full, printable
 
 
 class RunLock:
@@ -29,7 +29,7 @@ class RunLock:
 
     Raises:
         BusyError: on entering, when another run holds it; names that run.
-        NeurocommandError: on entering, when the file cannot be opened or locked.
+        NeurocommandError: on entering, when the file cannot be opened or locked; RefusedError where the disk is full.
     """
 
     def __init__(self, path: Path, command: str = "") -> None:
@@ -94,6 +94,7 @@ class RunLock:
         return BusyError(f"{self.path}: the run lock is held by {holder}", "wait until it has ended, then run again")
 
     def _unusable(self, error: OSError) -> NeurocommandError:
-        return NeurocommandError(
+        kind = RefusedError if is_full(error) else NeurocommandError
+        return kind(
             f"{self.path}: no run lock can be taken: {error.strerror}", "may this user write there, and has it space?"
         )

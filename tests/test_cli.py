@@ -82,8 +82,8 @@ def test_an_output_that_cannot_be_written_is_a_failure_that_is_said(tmp_path: Pa
     with open("/dev/full", "w", encoding="ascii") as full:
         done = run(["list"], tmp_path, stdout=full)
     assert (done.returncode, done.stderr) == (
-        1,
-        "error: this machine: No space left on device\n  next: free some space, or name another place\n",
+        3,
+        "error: this machine: No space left on device\n  next: free some space, or choose another place\n",
     )
 
 

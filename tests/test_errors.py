@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +36,26 @@ def test_lines_are_shown_whole_and_printable(text: str) -> None:
     shown = printable_lines(text)
     assert shown.count("\n") == text.count("\n")
     assert shown.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "hint"),
+    [
+        (errno.ENOSPC, 3, "free some space"),
+        (errno.EDQUOT, 3, "free some space"),
+        (errno.ENOTDIR, 1, "something else stands in its place"),
+        (errno.EACCES, 1, "may this user read and write there"),
+        (errno.EIO, 1, "else"),
+        (None, 1, "else"),
+    ],
+)
+def test_what_the_system_refuses_has_its_exit_code_and_hint(number: int | None, code: int, hint: str) -> None:
+    refusal = OSError(number, "refused", "file") if number else OSError("refused")
+    error = errors.system_error("place", refusal, errors.DeployError, "else")
+    assert error.message == ("file: refused" if number else "place: refused")
+    assert (error.exit_code, isinstance(error, errors.DeployError)) == (code, code == 1)
+    assert hint in error.hint
+    assert errors.is_full(refusal) == (code == 3)
 
 
 def test_exit_codes_are_those_of_the_design() -> None:

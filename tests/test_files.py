@@ -19,6 +19,7 @@ from neurocommand.files import (
     current_umask,
     digest_of,
     free_space,
+    make_directory,
     make_durable,
     partial,
     remove_leftovers,
@@ -37,6 +38,24 @@ def test_a_text_is_written_with_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644 & ~umask
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o755 & ~umask
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_a_umask_may_be_given_instead_of_the_own_one(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_atomically(tmp_path / "a", "x", umask=0o022)
+        make_directory(tmp_path / "one/two", 0o022)
+        make_directory(tmp_path / "closed")
+        make_directory(tmp_path / "closed", 0o022)  # is there already: stays as it is
+        os.umask(0o022)
+        make_directory(tmp_path / "open", 0o022)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert modes == {"a": 0o644, "one": 0o755, "two": 0o755, "closed": 0o700, "open": 0o755}
+    for path in (tmp_path / "a", tmp_path / "a/b"):
+        with pytest.raises(FileExistsError):
+            make_directory(path)
 
 
 def test_the_old_text_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:

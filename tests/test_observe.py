@@ -168,6 +168,6 @@ def test_half_deployed_foreign_and_broken_are_told_apart(root: Root) -> None:
     directory.record.write_text(json.dumps({**json.loads(text), "format": "sif"}))
     assert look(root) == HalfDeployed("its SIF has 3 bytes instead of 5")
     directory.record.rename(directory.pending_record)
-    assert look(root) == HalfDeployed("left half-written by a run that was killed")
+    assert look(root) == HalfDeployed("left half-written by a run that did not end")
     directory.pending_record.unlink()
     assert look(root) == Foreign()

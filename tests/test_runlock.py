@@ -20,6 +20,7 @@ import pytest
 
 from neurocommand.errors import BusyError, NeurocommandError
 from neurocommand.runlock import RunLock
+from tests.servers import run_on_a_small_disk
 from tests.users import User
 
 ROOT = Path(__file__).parents[1]
@@ -142,6 +143,22 @@ def test_a_lock_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path) ->
 def test_a_disk_without_space_is_an_error_that_names_it() -> None:
     with pytest.raises(NeurocommandError, match="/dev/full: no run lock can be taken: "):
         RunLock(Path("/dev/full")).__enter__()
+
+
+def test_a_full_disk_is_exit_3(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from neurocommand.errors import NeurocommandError
+from neurocommand.runlock import RunLock
+place = Path({str(tmp_path)!r})
+(place / "big").write_bytes(bytes(4096))
+try:
+    RunLock(place / "lock").__enter__()
+except NeurocommandError as error:
+    print(error.exit_code, error.message)
+"""
+    out = run_on_a_small_disk(tmp_path, program, "4k")
+    assert out == f"3 {tmp_path}/lock: no run lock can be taken: No space left on device\n"
 
 
 def test_what_the_file_says_of_the_holder_is_not_obeyed_by_a_terminal(tmp_path: Path) -> None:

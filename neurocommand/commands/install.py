@@ -20,7 +20,6 @@ from neurocommand.lock import Lock, LockFile
 from neurocommand.manifest import Manifest
 from neurocommand.model import Format
 from neurocommand.render import templates
-from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
 
 
@@ -63,14 +62,15 @@ def command(
         _refuse_unlocked(wanted, session.lock.lock)
     if dry_run:
         return pipeline.show(_plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap), as_json=as_json)
-    with session.closing_stores(), RunLock(root.run_lock):
-        deployer = Deployer(
-            root, form or session.settings.install_format, session.settings.mount_points, session.console
-        )
+    settings = session.settings
+    deployer = Deployer(root, form or settings.install_format, settings.mount_points, session.console)
+    with session.closing_stores(), deployer.locked():
         deployer.prepare()
         plan = _plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap)
         spool = Spool(root.spool)
         spool.prepare()
+        # what a killed run fetched for nothing that is wanted now; a store has it
+        spool.discard(spool.sizes().keys() - {action.release for action in plan.actions})
         made = pipeline.workshop(session, wanted, deployer, spool, own_lock=LockFile(root.lock))
         code = pipeline.apply_and_show(session, plan, made, as_json=as_json)
     if code == 0 and not as_json:

@@ -78,8 +78,9 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         if not asked.dry_run:
             stack.enter_context(RunLock(session.settings.state / "lock"))
             if place is not None:
-                stack.enter_context(RunLock(place.run_lock))
                 deployer = _deployer(session, place)
+                stack.enter_context(deployer.locked())
+                deployer.prepare()
             spool.prepare()
         started = time.monotonic()
         judged = stage.prunes and asked.whole
@@ -191,10 +192,9 @@ def show(plan: Plan, *, as_json: bool) -> int:
 
 
 def _deployer(session: Session, place: Root) -> Deployer:
-    """Return the deployer of a root; what a killed run left there is finished or removed before anybody looks."""
-    deployer = Deployer(place, session.settings.publish_format, session.settings.mount_points, session.console)
-    deployer.prepare()
-    return deployer
+    """Return the deployer of a shared root, not prepared yet."""
+    settings = session.settings
+    return Deployer(place, settings.publish_format, settings.mount_points, session.console, shared=True)
 
 
 def workshop(

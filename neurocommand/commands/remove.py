@@ -16,7 +16,7 @@ from neurocommand.layout import Root
 from neurocommand.model import Release
 from neurocommand.observation import Foreign
 from neurocommand.render import templates
-from neurocommand.runlock import RunLock
+from neurocommand.spool import Spool
 
 
 @click.command("remove")
@@ -38,11 +38,17 @@ def command(session: Session, releases: tuple[str, ...], prefix: Path | None, dr
     root = Root(config.checked_root(prefix) if prefix is not None else session.settings.prefix)
     if dry_run:
         return _report(_chosen(releases, root), root, dry_run=True, as_json=as_json)
-    if not root.path.is_dir():
-        raise _not_installed(releases[0], [], root)
-    with RunLock(root.run_lock):
-        deployer = Deployer(root, session.settings.install_format, (), session.console)
+    if not root.state.is_dir():
+        # never a prefix, as far as can be seen: where nothing is installed, nothing is written either
+        _chosen(releases, root)
+    deployer = Deployer(root, session.settings.install_format, (), session.console)
+    with deployer.locked():
         deployer.prepare()
+        spool = Spool(root.spool)
+        if spool.path.is_dir():
+            # what a killed install fetched; a store has it
+            spool.prepare()
+            spool.discard(spool.sizes())
         chosen = _chosen(releases, root)
         for release in chosen:
             deployer.remove(release)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -20,6 +19,9 @@ Environment = tuple[tuple[str, str], ...]
 
 COMMAND = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.+@-]*", re.ASCII)
 LONGEST_COMMAND = 200
+# What may be set on a host, but for what excluded-variables.txt names. zsh ties or reserves names in small letters
+# (path, precmd, …: zshparam(1)), csh and fish use them for all of theirs, and _ is the shells' own.
+VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 LIBRARY = re.compile(r".*\.so(\.[0-9]+)*", re.ASCII)
 README_SIZE = 256 << 10
 ENVIRONMENT_SIZE = 1 << 20
@@ -68,21 +70,22 @@ def inspect_sif(path: Path, application: str, scratch: Path) -> Inspection:
     return inspection
 
 
-def excluded_commands() -> frozenset[str]:
-    """Return the names that never become commands, unless the application is that tool."""
-    return _listed("excluded-commands.txt")
+def is_excluded_command(name: str) -> bool:
+    """Tell whether a name never becomes a command, unless the application is that tool."""
+    return _listed("excluded-commands.txt").fullmatch(name) is not None
 
 
-def excluded_variables() -> frozenset[str]:
-    """Return the variables that an image may not set on a host; ``*`` at the end stands for any continuation."""
-    return _listed("excluded-variables.txt")
+def is_excluded_variable(name: str) -> bool:
+    """Tell whether a variable is one of those that no image may set on a host, whatever their values."""
+    return _listed("excluded-variables.txt").fullmatch(name) is not None
 
 
 @cache
-def _listed(name: str) -> frozenset[str]:
-    """Return the words of a file in wrappers/, without comments."""
+def _listed(name: str) -> re.Pattern[str]:
+    """Return a pattern of the words of a file in wrappers/, without comments; ``*`` stands for any characters."""
     text = (package_files("neurocommand") / "wrappers" / name).read_text(encoding="utf-8")
-    return frozenset(word for line in text.splitlines() for word in line.partition("#")[0].split())
+    words = {word for line in text.splitlines() for word in line.partition("#")[0].split()}
+    return re.compile("|".join(re.escape(word).replace(r"\*", ".*") for word in sorted(words)))
 
 
 def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Inspection:
@@ -90,9 +93,8 @@ def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Insp
     search = _search_path(tree, environment.get("PATH", ""))
     found: dict[str, Program] = {}
     skipped: dict[str, str] = {}
-    excluded = excluded_commands() - {application}
     for name, outcome in (*_of_path(tree, environment, search), *_of_bins(tree, environment, search)):
-        reason = outcome if isinstance(outcome, str) else _reason_against(name, excluded)
+        reason = outcome if isinstance(outcome, str) else _reason_against(name, application)
         if reason is not None:
             skipped.setdefault(_shown(name), reason)
         elif isinstance(outcome, Program):
@@ -155,14 +157,15 @@ def _found(tree: Tree, name: str, search: tuple[Parts, ...]) -> Program | None:
     return None
 
 
-def _reason_against(name: str, excluded: frozenset[str]) -> str | None:
+def _reason_against(name: str, application: str) -> str | None:
     if not COMMAND.fullmatch(name):
         return "its name is not safe: use letters, digits and _ . + @ -, none of . + - first"
     if len(name) > LONGEST_COMMAND:
         return f"its name is longer than {LONGEST_COMMAND} characters"
     if LIBRARY.fullmatch(name):
         return "a shared library"
-    return "would hide a program of the host (wrappers/excluded-commands.txt)" if name in excluded else None
+    hides = name != application and is_excluded_command(name)
+    return "would hide a program of the host (wrappers/excluded-commands.txt)" if hides else None
 
 
 def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -173,8 +176,12 @@ def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator
         name = full_name.removeprefix(PREFIX)
         if not environment_files.NAME.fullmatch(name):
             skipped[_shown(full_name)] = "its name is no variable's: use letters, digits and _, no digit first"
-        elif _is_excluded_variable(name):
-            skipped[full_name] = "would change how the host's own shell and programs work"
+        elif not VARIABLE.fullmatch(name):
+            skipped[full_name] = "its name is not of capital letters, and the host's shells reserve or tie such names"
+        elif is_excluded_variable(name):
+            skipped[full_name] = (
+                "would change how the host's own shell and programs work (wrappers/excluded-variables.txt)"
+            )
         elif not _is_one_line(value):
             # Lmod's own output leaves a line break bare: what follows it would run in the user's shell.
             skipped[full_name] = "its value has a line break or control character, which no module can set safely"
@@ -182,10 +189,6 @@ def _variables(environment: dict[str, str], skipped: dict[str, str]) -> Iterator
             skipped[full_name] = "its value begins with =, or has := in it, which zsh replaces by the path of a command"
         else:
             yield name, value
-
-
-def _is_excluded_variable(name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in excluded_variables())
 
 
 def _is_one_line(value: str) -> bool:

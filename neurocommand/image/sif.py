@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spython.utils import stream_command
 
-from neurocommand.errors import ImageError
+from neurocommand.errors import NO_SPACE, ImageError, RefusedError
 from neurocommand.files import remove_tree
 from neurocommand.image import squashfs
 from neurocommand.image.header import Partition, locate, recorded_environment
@@ -35,6 +35,7 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
 
     Raises:
         ImageError: Apptainer is missing or failed, with its last lines; nothing is left at ``path``.
+        RefusedError: as it says, there was no space.
     """
     if path.is_symlink() or path.exists():
         raise ImageError(f"{path}: exists already; a conversion never replaces a file")
@@ -71,6 +72,7 @@ def unpack(path: Path, directory: Path) -> None:
 
     Raises:
         ImageError: no sound SIF, or it could not be unpacked whole; nothing is left at ``directory``.
+        RefusedError: there is no space for it; nothing is left there, either.
     """
     if directory.is_symlink() or directory.exists():
         raise ImageError(f"{directory}: exists already; a tree is never unpacked over another")
@@ -94,7 +96,7 @@ def _build(argv: list[str], reference: str, report: Callable[[str], None]) -> No
     except BaseException:
         # Interrupted: Apptainer was, too, by the terminal. It must have ended before what it wrote is removed, and
         # spython gives no hold on it but its output.
-        with contextlib.suppress(ImageError):
+        with contextlib.suppress(ImageError, RefusedError):
             deque(lines, maxlen=0)
         raise
 
@@ -113,7 +115,8 @@ def _lines(argv: list[str], reference: str, last: Collection[str]) -> Iterator[s
     except (Exception, SystemExit) as error:  # whatever spython does: CalledProcessError, sys.exit, UnicodeDecodeError
         code = getattr(error, "returncode", None)
         said = "".join(f"\n  {line}" for line in last)
-        raise ImageError(
-            f"{reference}: apptainer could not convert the image ({error if code is None else f'exit {code}'}):{said}",
-            "check that the image exists, and that there is space",
-        ) from error
+        what = f"{reference}: apptainer could not convert the image"
+        message = f"{what} ({error if code is None else f'exit {code}'}):{said}"
+        if squashfs.FULL.search(said):
+            raise RefusedError(message, NO_SPACE) from error
+        raise ImageError(message, "check that the image exists, and that there is space") from error

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from neurocommand.errors import ImageError
+from neurocommand.errors import NO_SPACE, ImageError, RefusedError
 from neurocommand.process import find_program, run
 
 # unsquashfs 4.5.1 as an ordinary user; the device goes without, all else of the image is there (exit code 2).
 NO_DEVICE = re.compile(r"create_inode: could not create (character|block) device .*, because you're not superuser!")
 NEWER = "install squashfs-tools 4.5 or newer"
-FULL = re.compile(r"No space left on device|Disk quota exceeded")
+# what the C library (strerror) and Go (package syscall) say, in their own cases
+FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 def extract(image: Path, offset: int, directory: Path, names: Sequence[str] = (), depth: int | None = None) -> None:
@@ -29,6 +30,7 @@ def extract(image: Path, offset: int, directory: Path, names: Sequence[str] = ()
 
     Raises:
         ImageError: the squashfs is damaged, or something other than a device node could not be written.
+        RefusedError: there is no space for them.
     """
     argv = ["unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-no-wildcards", "-force", "-offset", str(offset)]
     argv += ["-max-depth", str(depth)] if depth is not None else []
@@ -44,12 +46,11 @@ def extract(image: Path, offset: int, directory: Path, names: Sequence[str] = ()
     if done.code == 0 or (done.code == 2 and messages and not serious):
         return
     reason = "; ".join(serious[-3:]) or f"unsquashfs ended with exit {done.code}"
-    hint = (
-        "free some space"
-        if FULL.search(reason)
-        else "the file may be damaged: compare it with the lock, or fetch it again"
+    if FULL.search(reason):
+        raise RefusedError(f"{image}: cannot be unpacked: {reason}", NO_SPACE)
+    raise ImageError(
+        f"{image}: cannot be unpacked: {reason}", "the file may be damaged: compare it with the lock, or fetch it again"
     )
-    raise ImageError(f"{image}: cannot be unpacked: {reason}", hint)
 
 
 def dying_with_us(signal: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from neurocommand.errors import ImageError
+from neurocommand.errors import ImageError, RefusedError, is_full
 
 NAMED = 5  # how many names a note tells before it only counts
 
@@ -35,7 +35,7 @@ def normalise(tree: Path, mount_points: Sequence[str]) -> tuple[str, ...]:
         Notes for people; one for each kind of thing that was changed and could matter.
 
     Raises:
-        ImageError: the tree cannot be changed.
+        ImageError: the tree cannot be changed; RefusedError where the disk is full.
     """
     found = _Found()
     try:
@@ -44,9 +44,8 @@ def normalise(tree: Path, mount_points: Sequence[str]) -> tuple[str, ...]:
         tree.chmod(0o755)  # last: nobody else enters before all is harmless
         notes = [note for name in mount_points for note in _make_mount_point(tree, name)]
     except OSError as error:
-        raise ImageError(
-            f"{_printable(str(error.filename))}: cannot be made readable for all: {error.strerror}"
-        ) from error
+        kind = RefusedError if is_full(error) else ImageError
+        raise kind(f"{_printable(str(error.filename))}: cannot be made readable for all: {error.strerror}") from error
     return (*found.notes(), *notes)
 
 

@@ -90,7 +90,7 @@ def test_the_module_gives_the_exact_values(root: Path, tmp_path: Path) -> None:
     assert given["QUOTES"] == environment()["DEPLOY_ENV_QUOTES"]
     image = f"{root}/containers/{RELEASE.id}/{RELEASE.id}.simg"
     assert given["BASE"] == f"{image}/opt/t:{image}"
-    assert not {"BREAK", "LD_PRELOAD", "ZSH"} & set(given)
+    assert not {"BREAK", "LD_PRELOAD", "EQ"} & set(given)
     assert given["PATH"] == f"{root}/containers/{RELEASE.id}/bin:/usr/bin:/bin"
 
 
@@ -102,7 +102,7 @@ def test_zsh_gets_the_same_values(root: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().split("\0")
     assert {f"{name}={given[name]}" for name in ("QUOTES", "BASE", "PATH")} <= set(lines)
-    assert not any(line.startswith("ZSH=") for line in lines)
+    assert not any(line.startswith("EQ=") for line in lines)
 
 
 def test_its_good_command_runs(root: Path, ordinary_user: User) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from neurocommand.errors import ImageError
 from neurocommand.image import sif
-from neurocommand.image.inspection import excluded_commands, excluded_variables, inspect_sif, inspect_tree
+from neurocommand.image.inspection import inspect_sif, inspect_tree, is_excluded_command, is_excluded_variable
 from neurocommand.image.tree import normalise
 from neurocommand.model import Inspection, SkippedCommand
 from tests import images
@@ -135,12 +136,30 @@ def test_excluded_commands(tmp_path: Path) -> None:
 
 def test_the_list_has_what_users_complained_about() -> None:
     names = "sh bash python python3 perl R Rscript java tclsh git wget ssh bc ls which apt pip conda make gcc"
-    assert set(names.split()) <= excluded_commands()
-    assert not {"bet", "flirt", "mrview", "recon-all", "3dcalc", "dcm2niix", "fslmaths", "#"} & excluded_commands()
+    assert [name for name in names.split() if not is_excluded_command(name)] == []
+    tools = "bet flirt mrview recon-all 3dcalc dcm2niix fslmaths fsl_sub niimath mri_convert @auto_tlrc"
+    assert [name for name in (*tools.split(), "#", "*") if is_excluded_command(name)] == []
 
 
-VITAL = """PATH HOME IFS ENV BASH_ENV LD_PRELOAD LD_LIBRARY_PATH MODULEPATH PYTHONPATH PS1 TMPDIR LC_ALL APPTAINER_BIND
-    SINGULARITYENV_X NEUROCOMMAND_RUNTIME LMOD_CMD BASH_FUNC_ls PROMPT_COMMAND GIT_SSH SHELLOPTS PERL5LIB"""
+def test_the_list_has_what_the_runtime_a_batch_system_and_a_session_look_for() -> None:
+    """Apptainer finds its helpers on PATH: one module with a squashfuse_ll would stop every wrapper of every image."""
+    names = """squashfuse squashfuse_ll fuse2fs fuse-overlayfs fusermount fusermount3 fakeroot unsquashfs mksquashfs
+        gocryptfs newuidmap newgidmap nvidia-container-cli nvidia-smi nvidia-modprobe starter starter-suid apptainer
+        singularity cryptsetup mkfs.ext3 mount.fuse3 proot ldconfig dd cp truncate curl tar docker-credential-pass
+        pkexec kinit klist scontrol sacctmgr sattach sbcast srun qsub bsub mpicc mpicc.openmpi mpirun mpiexec.hydra
+        orted module ml modulecmd.tcl ssh-add gpg-agent systemctl dbus-launch setpriv git-remote-https readlink"""
+    assert [name for name in names.split() if not is_excluded_command(name)] == []
+
+
+VITAL = """PATH HOME IFS ENV BASH_ENV LD_PRELOAD LD_LIBRARY_PATH MODULEPATH PYTHONPATH PS1 TMPDIR LC_ALL
+    APPTAINER_BIND SINGULARITYENV_X NEUROCOMMAND_RUNTIME LMOD_CMD BASH_FUNC_ls PROMPT_COMMAND GIT_SSH SHELLOPTS
+    PERL5LIB path fpath cdpath manpath module_path mailpath argv cwd status precmd preexec chpwd periodic histchars
+    http_proxy _ _x neurodesk_singularity_opts Path TMOUT TAR_OPTIONS FUNCNEST NULLCMD READNULLCMD VIMINIT EXINIT
+    MANPAGER SYSTEMD_PAGER RSYNC_RSH MAKEFLAGS OPENSSL_CONF OPENSSL_MODULES GTK_MODULES GTK_PATH QT_PLUGIN_PATH
+    SCREENRC JULIA_LOAD_PATH R_LIBS PIP_INDEX_URL AWS_PROFILE DOCKER_HOST SBATCH_ACCOUNT SLURM_CONF SRUN_DEBUG
+    OMPI_MCA_btl OMPI_MCA_PLM I_MPI_HYDRA_BOOTSTRAP TERMCAP TERMINFO KRB5CCNAME KRB5_CONFIG GREP_OPTIONS RANDOM CC
+    MALLOC_CHECK_ LS_COLORS ZDOTDIR BASHOPTS SOMETHING_OPTIONS SOMETHING_PATH SOMETHING_PRELOAD SOMETHING_PAGER
+    CFLAGS"""
 
 
 @pytest.mark.parametrize("name", sorted(VITAL.split()))
@@ -150,13 +169,24 @@ def test_variables_that_a_host_lives_by(name: str, tmp_path: Path) -> None:
     assert "host" in reasons(found)[f"DEPLOY_ENV_{name}"]
 
 
+NEURODESK = "FSLDIR FREESURFER_HOME DEEPWMH_MODEL_DIR SPMMCRCMD FORCE_SPMMCR"
+OTHERS = "FSLOUTPUTTYPE FSLMULTIFILEQUIT SUBJECTS_DIR FS_LICENSE ANTSPATH MRTRIX_TMPFILE_PREFIX MCR_ROOT HCPPIPEDIR"
+
+
+def test_variables_that_tools_of_the_field_live_by(tmp_path: Path) -> None:
+    names = sorted([*NEURODESK.split(), *OTHERS.split()])
+    environment = {f"DEPLOY_ENV_{name}": "x" for name in names}
+    found = inspected(Rootfs().directory("opt"), tmp_path, **environment)
+    assert (found.environment, found.skipped) == (tuple((name, "x") for name in names), ())
+
+
 def test_variables(tmp_path: Path) -> None:
     good = {
         "FOO": "a=b",
         "EMPTY": "",
         "Q": "\"'`$(id)\\ ]] ]=]",
         "T": "a\tb",
-        "_1": "é",
+        "N1_": "é",
         "PATHS": "x",
         "FSLDIR": "BASEPATH/o",
         "EQUALS": "a=b:c=d: =ls:x=",
@@ -172,8 +202,8 @@ def test_variables(tmp_path: Path) -> None:
         "ESC": "\x1b[1m",
         "SUR": "\ud800",
         "é": "x",
-        "ZSH": "=ls",
-        "ZSH_LIST": "/a:=ls",
+        "EQ": "=ls",
+        "EQ_LIST": "/a:=ls",
     }
     environment = {f"DEPLOY_ENV_{name}": value for name, value in {**good, **bad}.items()}
     found = inspected(Rootfs().directory("opt"), tmp_path, **environment, FOO="other", XDEPLOY_ENV_Z="z")
@@ -181,11 +211,16 @@ def test_variables(tmp_path: Path) -> None:
     assert list(found.environment) == sorted(found.environment)
     assert set(reasons(found)) == {f"DEPLOY_ENV_{name}" for name in bad}
     assert "line break" in reasons(found)["DEPLOY_ENV_NL"]
-    assert "zsh" in reasons(found)["DEPLOY_ENV_ZSH"]
+    assert "zsh" in reasons(found)["DEPLOY_ENV_EQ"]
 
 
-def test_every_pattern_of_variables_is_a_name_or_a_start() -> None:
-    assert all(word.rstrip("*").replace("_", "").isalnum() for word in excluded_variables())
+def test_every_word_of_the_list_keeps_a_name_out_that_could_be_set() -> None:
+    text = (Path(__file__).parents[2] / "wrappers/excluded-variables.txt").read_text()
+    words = [word for line in text.splitlines() for word in line.partition("#")[0].split()]
+    assert len(words) == len(set(words)) > 500
+    examples = [word.replace("*", "A") for word in words]
+    assert [name for name in examples if not re.fullmatch("[A-Z_][A-Z0-9_]*", name)] == []
+    assert [name for name in examples if not is_excluded_variable(name)] == []
 
 
 @pytest.mark.parametrize(
@@ -306,7 +341,7 @@ HOSTILE_ENVIRONMENT = {
     "DEPLOY_ENV_QUOTES": "'\"\"' a=b=c \\ $(id) `id` ]] ]===] %s",
     "DEPLOY_ENV_BREAK": "a\nid",
     "DEPLOY_ENV_LD_PRELOAD": "/evil.so",
-    "DEPLOY_ENV_ZSH": "=nowhere",
+    "DEPLOY_ENV_EQ": "=nowhere",
     "DEPLOY_ENV_BASE": "BASEPATH/opt/t:BASEPATH",
 }
 HOSTILE_COMMANDS = ("closed", "commands.txt", "good", "inner", "other", "setuid", "tool")
