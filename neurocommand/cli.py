@@ -16,7 +16,7 @@ import click
 from neurocommand import __version__
 from neurocommand.commands import interruption, journal, streams
 from neurocommand.commands.session import Session
-from neurocommand.errors import NeurocommandError, printable_lines
+from neurocommand.errors import NeurocommandError, printable_lines, remedy
 
 COMMANDS = {
     "bundle": "Carry releases to a site without internet.",
@@ -115,7 +115,7 @@ def _refusal(error: OSError) -> tuple[str, str]:
         os.getcwd()
     except OSError:
         return "the current directory does not exist any more", "go to another one: cd"
-    return f"{error.filename or 'this machine'}: {error.strerror or error}", ""
+    return f"{error.filename or 'this machine'}: {error.strerror or error}", remedy(error)
 
 
 def _report(message: str, hint: str, code: int) -> int:

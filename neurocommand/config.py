@@ -169,7 +169,7 @@ def _text(path: Path) -> str:
     try:
         return read_bytes(path, str(path))
     except FaultsError as error:
-        raise ConfigurationError(error.filename, error.faults) from error
+        raise ConfigurationError(error.filename, error.faults, error.hint) from error
 
 
 def _read(text: str, filename: str) -> dict[str, Any]:

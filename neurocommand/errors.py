@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -64,6 +66,29 @@ def plain_reason(error: BaseException) -> str:
     return found or printable(str(error) or type(error).__name__, 200)
 
 
+_REMEDIES = {
+    errno.EACCES: "may this user read and write there?",
+    errno.EPERM: "may this user read and write there?",
+    errno.EROFS: "name a place that can be written",
+    errno.ENOENT: "is its name right, and its disk mounted?",
+    errno.ENOTDIR: "something else stands in its place: move that away, or name another place",
+    errno.EEXIST: "something else stands in its place: move that away, or name another place",
+    errno.EISDIR: "something else stands in its place: move that away, or name another place",
+    errno.ELOOP: "mend its symbolic links, or name another place",
+    errno.ENOSPC: "free some space, or name another place",
+    errno.EDQUOT: "free some space, or name another place",
+}
+
+
+def remedy(error: OSError) -> str:
+    """Return the next step for what this machine refused; empty where none is known.
+
+    >>> remedy(PermissionError(13, "Permission denied"))
+    'may this user read and write there?'
+    """
+    return _REMEDIES.get(error.errno or 0, "")
+
+
 @dataclass(frozen=True, order=True)
 class Fault:
     """Something wrong at one place of a file; ``line`` counts from 1, 0 means the file as a whole."""
@@ -81,13 +106,26 @@ class Fault:
         return f"{place}: {level}{where}{self.message}"
 
 
-class FaultsError(NeurocommandError):
-    """A file with faults; carries them all."""
+FAULTS_SHOWN = 100
 
-    def __init__(self, filename: str, faults: tuple[Fault, ...]) -> None:
+
+def bounded(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """Return faults in their order; of very many the first, errors before warnings, and how many more there are."""
+    every = sorted(faults)
+    if len(every) <= FAULTS_SHOWN:
+        return tuple(every)
+    kept = ([fault for fault in every if not fault.warning] or every)[:FAULTS_SHOWN]
+    last = kept[-1]
+    return (*kept, Fault(last.line, "", f"and {len(every) - len(kept)} more", last.warning))
+
+
+class FaultsError(NeurocommandError):
+    """A file with faults; carries them all, or the first of very many."""
+
+    def __init__(self, filename: str, faults: tuple[Fault, ...], hint: str = "") -> None:
         self.filename = filename
-        self.faults = tuple(sorted(faults))
-        super().__init__("\n".join(fault.text(filename) for fault in self.faults))
+        self.faults = bounded(faults)
+        super().__init__("\n".join(fault.text(filename) for fault in self.faults), hint)
 
 
 class UsageError(NeurocommandError):

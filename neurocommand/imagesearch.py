@@ -63,6 +63,9 @@ def find(release: Release, registries: Sequence[RegistrySettings], resolve: Reso
             asked.append(str(reference))
     if unknown:
         raise RegistryError(
-            f"{release}: no registry has its image, but some cannot tell: {'; '.join(unknown)}", "run it again later"
+            f"{release}: no registry has its image, but some cannot tell: {'; '.join(unknown)}",
+            "check the network and `registries:`, then run it again",
         )
+    if not asked:
+        raise ImageError(f"{release}: no registry is configured to ask for its image", "name one in `registries:`")
     raise ImageError(f"{release}: no registry has its image (asked for {', '.join(asked)})", "build and push it first")

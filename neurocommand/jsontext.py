@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neurocommand.errors import Fault, FaultsError
+from neurocommand.errors import Fault, FaultsError, remedy
 
 SIZE_LIMIT = 16 << 20
 DEPTH_LIMIT = 32
+# what a position and a line are kept for; many times those of the largest manifests and locks that there are
+VALUE_LIMIT = 100_000
+TEXT_LIMIT = 1 << 16
 
 Position = tuple[str | int, ...]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_STRING = re.compile(r'"((?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"')
+_STRING = re.compile(r'"([^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*)"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _DIGITS_LIMIT = 400
@@ -64,6 +67,7 @@ class _Reader:
     line: int = 1
     lines: dict[Position, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    values: int = 0
 
     def skip(self) -> str:
         """Move to the next token and return its first character; empty at the end."""
@@ -78,6 +82,9 @@ class _Reader:
     def value(self, position: Position) -> Any:
         first = self.skip()
         self.lines.setdefault(position, self.line_here())
+        self.values += 1
+        if self.values > VALUE_LIMIT:
+            raise _SyntaxError(self.at, f"more than {VALUE_LIMIT} values")
         if len(position) > DEPTH_LIMIT:
             raise _SyntaxError(self.at, f"nested deeper than {DEPTH_LIMIT} levels")
         if first == "{":
@@ -131,9 +138,10 @@ class _Reader:
         return found == end
 
     def string(self) -> str:
-        match = _STRING.match(self.text, self.at)
+        match = _STRING.match(self.text, self.at, self.at + TEXT_LIMIT)
         if match is None:
-            raise _SyntaxError(self.at, "a string that does not end on its line, or has an invalid escape")
+            limit = f"within {TEXT_LIMIT} characters"
+            raise _SyntaxError(self.at, f"a string that does not end on its line ({limit}), or has an invalid escape")
         self.at = match.end()
         result: str = json.loads(match.group()) if "\\" in match.group() else match.group(1)
         if _HALF_PAIR.search(result):
@@ -188,7 +196,8 @@ def read_bytes(path: Path, filename: str) -> str:
         with open(path, "rb") as stream:
             data = stream.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise FaultsError(filename, (Fault(0, "", f"cannot be read: {error.strerror}"),)) from error
+        fault = Fault(0, "", f"cannot be read: {error.strerror}")
+        raise FaultsError(filename, (fault,), remedy(error)) from error
     return decode(data, filename)
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from neurocommand import jsontext, schema
-from neurocommand.errors import Fault, FaultsError, UsageError, printable
+from neurocommand.errors import Fault, FaultsError, UsageError, bounded, printable
 from neurocommand.jsontext import Document, Position
 from neurocommand.model import APPLICATION, Launcher, Release
 
 SCHEMA = "apps.schema.json"
 EXTRA = "x-neurocommand"
+# after so many of them, what a text was meant to be is not known
+ERRORS_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,14 @@ def parse(text: str, filename: str, *, maintained: bool = True) -> Manifest:
         FaultsError: at least one fault is an error; carries the warnings too.
     """
     document = jsontext.read(text, filename)
-    reader = _Reader(document, maintained, list(document.faults))
+    reader = _Reader(document, filename, maintained, list(document.faults))
     reader.check_structure()
     groups = tuple(reader.groups())
     reader.check_twins(groups)
+    reader.check_retirements(groups)
     if any(not fault.warning for fault in reader.faults):
         raise FaultsError(filename, tuple(reader.faults))
-    return Manifest(groups, tuple(sorted(reader.faults)))
+    return Manifest(groups, bounded(reader.faults))
 
 
 @dataclass
@@ -159,6 +162,7 @@ class _Reader:
     """One manifest being read; collects faults and leaves out what they make meaningless."""
 
     document: Document
+    document_name: str
     maintained: bool
     faults: list[Fault]
     broken: set[Position] = field(default_factory=set)
@@ -169,9 +173,18 @@ class _Reader:
             self.broken.update(position[:length] for length in range(1, len(position) + 1))
 
     def check_structure(self) -> None:
+        """Hold the text against the schema.
+
+        Raises:
+            FaultsError: so many errors that the rest is not looked at.
+        """
+        errors = 0
         for deviation in schema.deviations(self.document, SCHEMA):
             tolerated = deviation.unknown_key and not self.maintained
             self.fault(deviation.position, deviation.message, warning=tolerated)
+            errors += not tolerated
+            if errors == ERRORS_LIMIT:
+                raise FaultsError(self.document_name, tuple(self.faults))
 
     # meaning: what a schema cannot say
 
@@ -197,7 +210,7 @@ class _Reader:
             for label, entry in entries.items()
             if entry["exec"] and (launcher := self.launcher(name, label, entry, declarations))
         )
-        retirements = tuple(self.retirements(name, body, declarations))
+        retirements = tuple(self.retirements(name, body))
         if not body["apps"]:
             self.fault((name,), "the group is empty", warning=True)
         return Group(name, categories, declarations, launchers, retirements, tuple(self.dois(name, body)))
@@ -247,17 +260,10 @@ class _Reader:
             return None
         return Launcher(label, owner.release, entry["exec"])
 
-    def retirements(
-        self, group: str, body: dict[str, Any], declarations: tuple[Declaration, ...]
-    ) -> Iterator[Retirement]:
-        root = (group, EXTRA, "retired")
+    def retirements(self, group: str, body: dict[str, Any]) -> Iterator[Retirement]:
         if (group, EXTRA) in self.broken:
             return
-        live = {declaration.release.id for declaration in declarations}
         for release_id, entry in body.get(EXTRA, {}).get("retired", {}).items():
-            if release_id in live:
-                self.fault((*root, release_id), "both live and retired")
-                continue
             successor = entry.get("successor")
             replaced_by = Release.parse(successor) if successor else None
             yield Retirement(Release.parse(release_id), entry["reason"], replaced_by)
@@ -266,6 +272,27 @@ class _Reader:
         if (group, EXTRA) not in self.broken:
             for release_id, doi in body.get(EXTRA, {}).get("doi", {}).items():
                 yield Release.parse(release_id), doi
+
+    def check_retirements(self, groups: tuple[Group, ...]) -> None:
+        """Hold what is retired against what the whole manifest declares."""
+        live = {declaration.release for group in groups for declaration in group.declarations}
+        retired: dict[Release, Position] = {}
+        for group in groups:
+            for retirement in group.retirements:
+                release, successor = retirement.release, retirement.successor
+                position = (group.name, EXTRA, "retired", release.id)
+                first = retired.setdefault(release, position)
+                if release in live:
+                    self.fault(position, "both live and retired")
+                elif first != position:
+                    self.fault(position, f"stands on line {self.document.line(first)} too, in group {first[0]}")
+                if not _is_date(release.build_date):
+                    late = release.build_date == "latest"
+                    self.fault(position, f"build date {release.build_date!r} is no date", warning=late)
+                if successor == release:
+                    self.fault((*position, "successor"), "the release itself")
+                elif successor is not None and successor not in live:
+                    self.fault((*position, "successor"), f"{successor} is not in this manifest", warning=True)
 
     def check_twins(self, groups: tuple[Group, ...]) -> None:
         """Find groups, labels and releases that stand twice, or differ only in case."""

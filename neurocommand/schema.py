@@ -49,10 +49,20 @@ def published(name: str) -> dict[str, Any]:
 
 @functools.cache
 def _validator(name: str) -> Any:
-    from jsonschema import Draft202012Validator
+    from jsonschema import Draft202012Validator, validators
 
     whole = published(name)
-    return Draft202012Validator(_without_references(whole, whole))
+    extend: Any = validators.extend  # has no types
+    return extend(Draft202012Validator, {"uniqueItems": _unique})(_without_references(whole, whole))
+
+
+def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterator[Any]:
+    """Judge uniqueItems in one pass; jsonschema compares each item with each where they cannot be sorted."""
+    from jsonschema import ValidationError
+
+    items = instance if wanted and isinstance(instance, list) else []
+    if len({json.dumps(item, sort_keys=True) for item in items}) < len(items):
+        yield ValidationError("not unique")
 
 
 def _without_references(part: Any, whole: dict[str, Any]) -> Any:

@@ -26,7 +26,7 @@ tests=(
     "${demo[@]}" umoci=umoci htpasswd=apache2-utils # images without a build, a registry that asks for a password
     busybox=busybox-static bash-static=bash-static  # the small test image
     zsh=zsh luac=lua5.3 shellcheck=shellcheck       # other shells, a parser for modulefiles and one for scripts
-    strace=strace                                   # kills a run at a chosen system call
+    strace=strace faketime=faketime                 # kills a run at a chosen system call; a clock that is wrong
     memcached=memcached                             # where Swift keeps its tokens
 )
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite(
-    "tests.proxy", "tests.servers", "tests.images", "tests.swift", "tests.users", "tests.world"
+    "tests.ceph", "tests.proxy", "tests.servers", "tests.images", "tests.swift", "tests.users", "tests.world"
 )
 
 # fixtures for all
+from tests.ceph import ceph  # noqa: E402, F401
 from tests.images import small_archive, small_sif  # noqa: E402, F401
 from tests.servers import moto_url, registry, s3_credentials, web_server  # noqa: E402, F401
 from tests.swift import swift  # noqa: E402, F401

@@ -34,6 +34,8 @@ def entries(**apps: Any) -> str:
     return text({"fsl": {"apps": apps, "categories": []}})
 
 
+RETIRING: dict[str, Any] = {"categories": [], "x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x"}}}}
+
 # name: (text, line of the fault, what its message says)
 CASES: dict[str, tuple[str | bytes, int, str]] = {
     # no JSON
@@ -175,6 +177,35 @@ CASES: dict[str, tuple[str | bytes, int, str]] = {
         ),
         12,
         "both live and retired",
+    ),
+    "retired and live in another group": (
+        text(
+            {
+                "fsl": {"apps": {"fsl 1": {"version": "20210105", "exec": ""}}, "categories": []},
+                "gsl": {
+                    "apps": {},
+                    "categories": [],
+                    "x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x"}}},
+                },
+            }
+        ),
+        16,
+        "both live and retired",
+    ),
+    "retired in two groups": (
+        text({name: {**RETIRING, "apps": {}} for name in ("fsl", "gsl")}),
+        17,
+        "stands on line 6 too, in group fsl",
+    ),
+    "retired for itself": (
+        group(**{"x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x", "successor": "fsl_1_20210105"}}}}),
+        9,
+        "the release itself",
+    ),
+    "retired on no day": (
+        group(**{"x-neurocommand": {"retired": {"fsl_1_99999999": {"reason": "x"}}}}),
+        7,
+        "is no date",
     ),
     "retired without a reason": (
         group(**{"x-neurocommand": {"retired": {"fsl_1_20210105": {}}}}),

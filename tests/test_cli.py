@@ -81,7 +81,10 @@ def test_a_failure_keeps_its_code_when_nobody_reads(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written_is_a_failure_that_is_said(tmp_path: Path) -> None:
     with open("/dev/full", "w", encoding="ascii") as full:
         done = run(["list"], tmp_path, stdout=full)
-    assert (done.returncode, done.stderr) == (1, "error: this machine: No space left on device\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: this machine: No space left on device\n  next: free some space, or name another place\n",
+    )
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"]])
@@ -296,6 +299,38 @@ def test_what_cannot_be_meant_is_refused(words: list[str], message: str, tmp_pat
     done = run(words, tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def closed(path: Path) -> None:
+    """Make a path that nobody, not even root, can look into."""
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(path.name)
+
+
+def test_what_the_machine_refuses_has_a_next_step(world: World) -> None:
+    closed(world.path / "apps.lock.json")
+    done = world.run("plan")
+    assert (done.code, "apps.lock.json: cannot be read: " in done.err) == (1, True), done.err
+    assert "next: mend its symbolic links" in done.err
+    (world.path / "apps.lock.json").unlink()
+    world.root.mkdir()
+    (world.root / "containers").write_text("")
+    done = world.run("plan")
+    assert "root/containers: Not a directory\n  next: something else stands in its place" in done.err
+    (world.root / "containers").unlink()
+    closed(world.spool)
+    assert "next: " in world.run("convert").err
+
+
+def test_a_registry_that_cannot_tell_and_none_at_all_have_a_next_step(world: World) -> None:
+    text = world.config.read_text()
+    world.config.write_text(text.replace(world.registry, refused_url().removeprefix("http://")))
+    done = world.run("convert")
+    assert "cannot tell" in done.err
+    assert "next: check the network and `registries:`" in done.err
+    world.config.write_text(re.sub(r"registries: .*", "registries: []", text))
+    done = world.run("convert")
+    assert "no registry is configured to ask for its image\n  next: name one in `registries:`" in done.err
 
 
 @pytest.fixture

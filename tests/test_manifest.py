@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,59 @@ def test_retirements_are_read() -> None:
         ("fsl_5.0_20200101", "faulty", "fsl_6.0.4_20210105"),
         ("fsl_4.0_20190101", "old", "None"),
     ]
+
+
+def test_a_successor_that_is_not_in_the_manifest_is_told() -> None:
+    extra = {"retired": {"fsl_5.0_20200101": {"reason": "old", "successor": "fsl_9_20210105"}}}
+    (warning,) = read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": extra}}).warnings
+    assert "fsl_9_20210105 is not in this manifest" in warning.message
+
+
+ENTRY = '{"version":"20210105","exec":""}'
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "count"),
+    [
+        ("[" + "0," * 300_000 + "0]", "more than 100000 values", 1),
+        ("{" + '"a":0,' * 300_000 + '"a":0}', "more than 100000 values", 101),
+        ('["' + "x" * 1_000_000 + '"]', "does not end", 1),
+        ('["' + "\\n" * 1_000_000 + '"]', "does not end", 1),
+        (
+            '{"fsl":{"categories":[],"apps":{' + ",".join(f'"fsl {n}":{{}}' for n in range(90_000)) + "}}}",
+            "missing",
+            101,
+        ),
+        ("{" + ",".join(f'"A{n}":0' for n in range(90_000)) + "}", "a group's name", 101),
+        (
+            '{"fsl":{"apps":{},"categories":[' + ",".join(f'{{"a":{n}}}' for n in range(45_000)) + "]}}",
+            "unknown",
+            101,
+        ),
+        ('{"fsl":{"apps":{},"categories":["' + "x" * 60_000 + '"]}}', "unknown", 2),
+    ],
+    ids=["values", "duplicates", "string", "escapes", "entries", "groups", "categories", "long category"],
+)
+def test_a_text_that_is_no_manifest_is_refused_soon(text: str, first: str, count: int) -> None:
+    began = time.process_time()
+    with pytest.raises(FaultsError) as caught:
+        manifest.parse(text, "apps.json")
+    assert time.process_time() - began < 10
+    assert any(first in fault.message for fault in caught.value.faults)
+    assert len(caught.value.faults) == count
+    if count > 100:
+        assert re.fullmatch(r"and [0-9]+ more", caught.value.faults[-1].message)
+
+
+def test_of_very_many_faults_the_errors_are_shown() -> None:
+    novel = ",".join(f'"novel{n}":0' for n in range(200))
+    text = f'{{"fsl":{{{novel},"apps":{{"fsl 1":{ENTRY}}},"categories":[]}},\n"gsl":{{"apps":5,"categories":[]}}}}'
+    with pytest.raises(FaultsError) as caught:
+        manifest.parse(text, "apps.json", maintained=False)
+    assert [fault.message for fault in caught.value.faults] == ["must be an object", "and 200 more"]
+    followed = manifest.parse(text.replace('"apps":5', '"apps":{}'), "apps.json", maintained=False)
+    assert len(followed.warnings) == 101
+    assert followed.warnings[-1].message.endswith("more")
 
 
 def several() -> manifest.Manifest:

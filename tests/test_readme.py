@@ -116,5 +116,11 @@ def test_the_two_commands_are_there(script: str) -> None:
     assert any(f"./{script} " in block for block in blocks("sh"))
 
 
+def test_a_work_folder_of_the_demo_is_taken_where_the_caller_stands(tmp_path: Path) -> None:
+    argv = ["bash", "-x", str(TOP / "demo"), "--work", "a b", "--help"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert f"+ work='{tmp_path}/a b'\n" in done.stderr
+
+
 if __name__ == "__main__":
     README.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -26,6 +26,7 @@ from neurocommand.stores.oci import OciStore
 from neurocommand.stores.rclone import RcloneStore
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
+from tests.ceph import Ceph
 from tests.servers import Registry, Respond, WebServer, push_sif, refused_url, serve_directory
 from tests.swift import Swift
 
@@ -161,10 +162,24 @@ class SwiftS3Case(S3Case):
     """Swift's S3 API: private buckets, checksums that are looked at, and conditions that it knows in part."""
 
     def __init__(self, directory: Path, swift: Swift, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
-        credentials = {"AWS_ACCESS_KEY_ID": swift.user, "AWS_SECRET_ACCESS_KEY": swift.key}
-        for name, value in credentials.items():
-            monkeypatch.setenv(name, value)
-        super().__init__(directory, swift.s3(), swift.url, credentials)
+        super().__init__(directory, swift.s3(), swift.url, credentials(swift, monkeypatch))
+
+
+class CephCase(S3Case):
+    """Ceph's S3: as Swift's, and one winner of several writers."""
+
+    atomic = True
+
+    def __init__(self, directory: Path, ceph: Ceph, monkeypatch: pytest.MonkeyPatch, **_: Any) -> None:
+        super().__init__(directory, ceph.s3(), ceph.url, credentials(ceph, monkeypatch))
+
+
+def credentials(server: Swift | Ceph, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Give boto3 a server's credentials, and return them for other processes."""
+    found = {"AWS_ACCESS_KEY_ID": server.user, "AWS_SECRET_ACCESS_KEY": server.key}
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    return found
 
 
 class RcloneCase(Case):
@@ -294,10 +309,12 @@ CASES: dict[str, type[Case]] = {
     "retry": RetryingCase,
     "s3": MotoCase,
     "swift-s3": SwiftS3Case,
+    "ceph": CephCase,
     "swift-rclone": SwiftRcloneCase,
     "local-rclone": LocalRcloneCase,
     "oci": OciCase,
     "http": HttpCase,
 }
-WRITABLE = ("directory", "retry", "s3", "swift-s3", "swift-rclone", "local-rclone", "oci")
-LISTABLE = ("directory", "retry", "s3", "swift-s3", "swift-rclone", "local-rclone", "oci")
+WRITABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
+LISTABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
+FULL = ("ceph",)  # only with --full

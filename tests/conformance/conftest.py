@@ -12,6 +12,7 @@ from tests.conformance.cases import CASES, Case
 NEEDS = {
     "s3": ("moto_url",),
     "swift-s3": ("swift", "monkeypatch"),
+    "ceph": ("ceph", "monkeypatch"),
     "swift-rclone": ("swift", "monkeypatch"),
     "local-rclone": ("monkeypatch",),
     "oci": ("registry",),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,16 +21,21 @@ import pytest
 from neurocommand import web
 from neurocommand.errors import ImmutableError, StoreError, StoreFullError
 from neurocommand.model import Artifact, StoredObject
-from tests.conformance.cases import CASES, LISTABLE, WRITABLE, Case
+from tests.conformance.cases import CASES, FULL, LISTABLE, WRITABLE, Case
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 OTHER = "fsl_6.0.7.16_20250131.simg"
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
 
-every = pytest.mark.parametrize("case", CASES, indirect=True)
-writable = pytest.mark.parametrize("case", WRITABLE, indirect=True)
-listable = pytest.mark.parametrize("case", LISTABLE, indirect=True)
+
+def on(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test on some cases; what takes long to start runs with --full only."""
+    marked = [pytest.param(name, marks=pytest.mark.full if name in FULL else ()) for name in names]
+    return pytest.mark.parametrize("case", marked, indirect=True)
+
+
+every, writable, listable = on(CASES), on(WRITABLE), on(LISTABLE)
 
 
 def nothing(done: int) -> None:

@@ -6,6 +6,8 @@ import datetime
 import hashlib
 import json
 import random
+import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,13 +37,13 @@ class Mirrors:
         self.data: dict[Release, bytes] = {}
         world.configure(STORES % moto_url, FEW)
 
-    def fill(self, number: int, seed: int) -> list[Release]:
-        """Lock so many releases and upload each to all stores with the real command."""
+    def fill(self, number: int, seed: int, most: int = 4000) -> list[Release]:
+        """Lock so many releases, of at most so many bytes, and upload each to all stores with the real command."""
         chance = random.Random(seed)
         labels = [f"tool{index} 1.0" for index in range(number)]
         self.world.declare(*labels)
         releases = [self.world.release(label) for label in labels]
-        self.data = {release: chance.randbytes(chance.randint(2, 4000)) for release in releases}
+        self.data = {release: chance.randbytes(chance.randint(2, most)) for release in releases}
         artifacts = {
             release: Artifact(hashlib.sha256(data).hexdigest(), len(data)) for release, data in self.data.items()
         }
@@ -304,3 +306,72 @@ def test_one_store_that_fails_keeps_no_other_from_being_filled(mirrors: Mirrors)
     assert done["code"] == 1
     assert mirrors.read("bucket")[f"{release}.simg"] == mirrors.data[release]
     assert (mirrors.world.path / "second" / f"{release}.simg").read_bytes() == mirrors.data[release]
+
+
+def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finishes(
+    mirrors: Mirrors, request: pytest.FixtureRequest
+) -> None:
+    releases = mirrors.fill(12, seed=13, most=1 << 20)
+    whole = {f"{release}.simg": mirrors.data[release] for release in releases}
+    chance = random.Random(14)
+    begun = time.monotonic()
+    assert mirrors.world.run("mirror").out == "nothing to do\n"
+    idle = time.monotonic() - begun
+    for _ in range(20 if request.config.getoption("--full") else 3):
+        for store in ("second", "bucket"):
+            for release in releases:
+                mirrors.remove(store, release)
+        running = subprocess.Popen(
+            mirrors.world.command("mirror"),
+            cwd=mirrors.world.path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(idle * chance.uniform(0.5, 1.5))
+        running.kill()
+        running.wait()
+        for store in ("first", "second", "bucket"):
+            assert mirrors.read(store).items() <= whole.items()
+        done = mirrors.world.run("mirror")
+        assert done.code == 0, done.err
+        assert mirrors.read("first") == mirrors.read("second") == mirrors.read("bucket") == whole
+        left = [path.name for path in mirrors.world.path.rglob("*.partial")] + [*mirrors.world.spool.glob("*.simg")]
+        assert left == []
+
+
+def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(mirrors: Mirrors) -> None:
+    releases = mirrors.fill(4, seed=15)
+    for release in releases:
+        mirrors.remove("second", release)
+    unlist(mirrors, "tool0 1.0", "tool1 1.0", "tool2 1.0", days=999)
+    bytes_before = mirrors.read("bucket")
+    for store in ("first", "second"):
+        (mirrors.world.path / store).rename(mirrors.world.path / f"{store} aside")
+        (mirrors.world.path / store).write_text("no directory")
+    mirrors.world.configure(STORES % "http://127.0.0.1:9", FEW)
+    for verb in ("mirror", "repair", "upload"):
+        done = mirrors.world.outcomes(verb, *(["--prune"] if verb == "mirror" else []))
+        assert done["code"] == 1
+        assert not [outcome for outcome in done.get("outcomes", []) if outcome["outcome"] == "done"]
+        assert {p["subject"] for p in done["problems"]} >= {"first", "second", "bucket"}
+    assert mirrors.world.run("verify").code == 1
+    assert mirrors.read("bucket") == bytes_before
+    assert len(list((mirrors.world.path / "first aside").glob("*.simg"))) == 4
+
+
+@pytest.mark.parametrize(("shift", "may_go"), [("-1d", False), ("+1d", False), ("+3d", True)])
+def test_a_clock_that_is_a_day_wrong_deletes_nothing_that_is_in_its_grace(
+    mirrors: Mirrors, shift: str, may_go: bool
+) -> None:
+    _, two = mirrors.fill(2, seed=16)
+    # two days before the grace is over; the third case shows that the clock is really shifted
+    unlist(mirrors, "tool0 1.0", days=28)
+    done = subprocess.run(
+        ["faketime", "-f", shift, *mirrors.world.command("mirror", "--prune")],
+        cwd=mirrors.world.path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [f"{two}.simg" in mirrors.read(store) for store in ("first", "second")] == [not may_go] * 2

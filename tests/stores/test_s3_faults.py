@@ -23,7 +23,7 @@ import pytest
 from neurocommand import web
 from neurocommand.errors import ImmutableError, NeurocommandError, StoreError, StoreFullError, TransientStoreError
 from neurocommand.model import Artifact, StoredObject
-from tests.conformance.cases import MotoCase, S3Case, SwiftS3Case
+from tests.conformance.cases import CephCase, MotoCase, S3Case, SwiftS3Case
 from tests.proxy import Cut, Proxy
 from tests.swift import Swift
 
@@ -41,7 +41,7 @@ def nothing(done: int) -> None:
     pass
 
 
-@pytest.fixture(params=["moto", "swift"])
+@pytest.fixture(params=["moto", "swift", pytest.param("ceph", marks=pytest.mark.full)])
 def case(
     request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[S3Case]:
@@ -49,6 +49,8 @@ def case(
     made: S3Case
     if request.param == "moto":
         made = MotoCase(tmp_path, request.getfixturevalue("moto_url"))
+    elif request.param == "ceph":
+        made = CephCase(tmp_path, request.getfixturevalue("ceph"), monkeypatch)
     else:
         made = SwiftS3Case(tmp_path, request.getfixturevalue("swift"), monkeypatch)
     yield made
@@ -293,7 +295,7 @@ def test_an_object_that_somebody_else_puts_first_is_not_overwritten(case: S3Case
 @pytest.mark.parametrize("size", [5, len(DATA)], ids=["whole", "in parts"])
 def test_a_store_that_is_full(size: int, swift: Swift, case: S3Case, tmp_path: Path) -> None:
     if not isinstance(case, SwiftS3Case):
-        pytest.skip("moto is never full")
+        pytest.skip("only Swift is filled here")
     data = DATA[:size]
     artifact = Artifact(hashlib.sha256(data).hexdigest(), size)
     (tmp_path / "sent").write_bytes(data)
@@ -311,8 +313,8 @@ def test_a_store_that_is_full(size: int, swift: Swift, case: S3Case, tmp_path: P
     assert got(case, tmp_path) == data
 
 
-def test_a_private_bucket_is_read_through_links_alone(swift: Swift, case: S3Case, sent: Path) -> None:
-    if not isinstance(case, SwiftS3Case):
+def test_a_private_bucket_is_read_through_links_alone(case: S3Case, sent: Path) -> None:
+    if isinstance(case, MotoCase):
         pytest.skip("moto lets everybody in")
     case.store.put(KEY, sent, ARTIFACT, nothing)
     store = case.make(link_seconds=2)
@@ -331,10 +333,8 @@ def test_a_private_bucket_is_read_through_links_alone(swift: Swift, case: S3Case
     assert case.make(url="https://somewhere/else/").link(KEY).url == f"https://somewhere/else/{KEY}"
 
 
-def test_a_wrong_secret_is_refused_and_says_so(
-    swift: Swift, case: S3Case, sent: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not isinstance(case, SwiftS3Case):
+def test_a_wrong_secret_is_refused_and_says_so(case: S3Case, sent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(case, MotoCase):
         pytest.skip("moto takes any secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     store = case.make()
@@ -342,5 +342,5 @@ def test_a_wrong_secret_is_refused_and_says_so(
         with pytest.raises(StoreError, match="403") as caught:
             ask()
         assert "AWS_PROFILE" in caught.value.hint
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", swift.key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", case.credentials["AWS_SECRET_ACCESS_KEY"])
     assert case.make().stat(KEY) is None
