@@ -1,0 +1,49 @@
+"""Stores of the kinds oci and rclone from end to end: what `sync` put there, others read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from neurocommand.files import digest_of
+from tests.images import run
+from tests.servers import Answer, WebServer
+from tests.world import World
+
+
+def test_sync_fills_a_registry_and_a_remote_and_apptainer_pulls_the_locked_sif(world: World, tmp_path: Path) -> None:
+    configuration = tmp_path / "rclone.conf"
+    configuration.write_text("[near]\ntype = local\n")
+    (tmp_path / "remote").mkdir()
+    world.configure(
+        "[{name: local, kind: directory, path: store},"
+        f" {{name: sifs, kind: oci, url: '{world.registry}/neurodesk/sif', insecure: true, images: demo}},"
+        f" {{name: remote, kind: rclone, remote: 'near:{tmp_path / 'remote'}'}}]"
+    )
+    env = {"RCLONE_CONFIG": str(configuration)}
+    done = world.run("sync", env=env)
+    assert done.code == 0, done.err
+    release = world.release("small 1.0")
+    (locked,) = world.lock.values()
+    assert digest_of(tmp_path / "remote" / f"{release}.simg") == (locked["sha256"], locked["size"])
+    pulled, place = tmp_path / "pulled.sif", f"oras://{world.registry}/neurodesk/sif:{release}"
+    run(["apptainer", "pull", "--no-https", pulled, place], env={**os.environ, "APPTAINER_USERNS": "1"})
+    assert digest_of(pulled) == (locked["sha256"], locked["size"])
+    plan = json.loads(world.run("plan", "--json", env=env).out)
+    assert (plan["actions"], plan["problems"]) == ([], [])
+
+
+def test_a_registry_that_limits_the_rate_is_passed_over_and_named(world: World) -> None:
+    with WebServer(lambda request: Answer(429, headers={"Retry-After": "600"})) as busy:
+        world.configure()
+        text = world.config.read_text().replace(
+            "registries: [", f"registries: [{{name: ghcr, url: '{busy.host}/x', insecure: true}}, "
+        )
+        world.config.write_text(text)
+        world.declare("small 1.0", "small 1.1")
+        done = world.run("--verbose", "convert")
+        assert done.code == 0, done.err
+        assert "ghcr: rate limited" in done.err
+        # the second release did not ask it again
+        assert len(busy.requests) == 1
