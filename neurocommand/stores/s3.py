@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from neurocommand.errors import StoreError
-from neurocommand.model import SHA256, Artifact, StoredObject
+from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores import multipart, s3client, uploads
 from neurocommand.stores.conditions import Conditions, LostError, Seen, Written, check_written, settle
 from neurocommand.stores.interface import KEY, Advance, Link, check_key
 from neurocommand.stores.multipart import Bucket, Multipart, in_base64
-from neurocommand.stores.s3faults import code, normalised, status
+from neurocommand.stores.s3faults import normalised
+from neurocommand.stores.s3objects import SHA256_FIELD, Objects
 from neurocommand.stores.transfer import GuardedReader, VerifiedReader, check_kept, receive
 
 PART = 8 << 20  # bytes; S3 takes no part below 5 MiB but the last
 CONCURRENCY = 4
 LINK_SECONDS = 3600
-_SHA256_FIELD = "sha256"
 
 
 class S3Store:
@@ -79,8 +79,8 @@ class S3Store:
         self.stale_after = stale_after
         self.link_seconds = link_seconds
         self._clients = s3client.Clients(name, self.access)
+        self._objects = Objects(name, bucket, self.prefix, self._clients)
         self._conditions = Conditions()
-        self._bucket_seen = False
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object under the prefix, page by page; none with its sha256."""
@@ -100,7 +100,7 @@ class S3Store:
         """Ask with HEAD; the sha256 is the server's own checksum of all bytes, else the one in the metadata."""
         check_key(self.name, key)
         with self._normalised(f"cannot tell whether it holds {key}"):
-            seen = self._look(key)
+            seen = self._objects.look(key)
         return None if seen is None else seen.stated
 
     def link(self, key: str) -> Link:
@@ -122,17 +122,17 @@ class S3Store:
         self._check_writable(key)
         with open(path, "rb") as source:
             with self._normalised(f"cannot take {key}"):
-                before = self._look(key)
+                before = self._objects.look(key)
             reader = VerifiedReader(source, path, artifact)
             put = self._put_whole if artifact.size <= min(self.part_size, PART) else self._put_parts
             try:
                 written = put(key, reader, before, advance)
                 with self._normalised(f"cannot tell whether it holds {key}"):
-                    after = self._look(key)
+                    after = self._objects.look(key)
                 check_written(self.name, artifact, written, before, after)
             except LostError:
                 with self._normalised(f"cannot tell whether it holds {key}"):
-                    after = self._look(key)
+                    after = self._objects.look(key)
                 settle(self.name, key, artifact, after)
         check_kept(self.name, key, artifact, None if after is None else after.stated)
 
@@ -140,18 +140,18 @@ class S3Store:
         """Stream an object to a file."""
         check_key(self.name, key)
         with self._normalised(f"cannot read {key}"):
-            answer = self._absent_as_none("get_object", Key=self.prefix + key)
+            answer = self._objects.ask("get_object", key)
         if answer is None:
             raise StoreError(f"store {self.name}: holds no {key}")
         with closing(answer["Body"]) as body:
             reader = GuardedReader(self.name, body, lambda: self._normalised(f"{key} broke off"))
-            return receive(reader, path, self._seen(key, answer).stated, advance)
+            return receive(reader, path, self._objects.seen(key, answer).stated, advance)
 
     def delete(self, key: str) -> None:
         """Remove an object; S3 answers the same for an absent one."""
         self._check_writable(key)
         with self._normalised(f"cannot remove {key}"):
-            self._absent_as_none("delete_object", Key=self.prefix + key)
+            self._objects.ask("delete_object", key)
 
     def close(self) -> None:
         """Close the connections that are kept for the next request."""
@@ -168,7 +168,7 @@ class S3Store:
                 Bucket=self.bucket,
                 Key=self.prefix + key,
                 Body=io.BytesIO(body),
-                Metadata={_SHA256_FIELD: artifact.sha256},
+                Metadata={SHA256_FIELD: artifact.sha256},
                 ChecksumAlgorithm="SHA256",  # Ceph compares only where the algorithm is named as well
                 ChecksumSHA256=checksum,
                 **condition,
@@ -176,7 +176,7 @@ class S3Store:
             return Written(answer.get("ETag", ""), checksum)
 
         with self._normalised(f"cannot take {key}"):
-            written = self._conditions.write(write, before, lambda: self._look(key))
+            written = self._conditions.write(write, before, lambda: self._objects.look(key))
         advance(len(body))
         return written
 
@@ -191,65 +191,18 @@ class S3Store:
             multipart.part_size_for(artifact.size, self.part_size),
         )
         with uploads.record(self.records, f"{self.name}.{key}.json") as record:
-            upload = Multipart(bucket, purpose, record, {_SHA256_FIELD: artifact.sha256})
+            upload = Multipart(bucket, purpose, record, {SHA256_FIELD: artifact.sha256})
             with upload.kept_or_removed(), self._normalised(f"cannot take {key}"):
                 upload.begin()
                 multipart.remove_stale(bucket, name, self.stale_after, but=upload.upload)
                 upload.send(source, self.concurrency, advance)
-                return self._conditions.write(upload.complete, before, lambda: self._look(key))
+                return self._conditions.write(upload.complete, before, lambda: self._objects.look(key))
 
     def _entries(self, page: dict[str, Any]) -> Sequence[dict[str, Any]]:
         """Return what a page lists; boto3 takes an empty answer for an empty listing, but a listing says if it ends."""
         if "IsTruncated" not in page:
             raise StoreError(f"store {self.name}: cannot be listed: its answer is no listing", "is its endpoint right?")
         return page.get("Contents", ())  # type: ignore[no-any-return]
-
-    def _look(self, key: str) -> Seen | None:
-        """Ask with HEAD; the bucket is asked for before "absent" is said."""
-        answer = self._absent_as_none("head_object", Key=self.prefix + key, ChecksumMode="ENABLED")
-        if answer is None:
-            self._check_bucket()
-            return None
-        return self._seen(key, answer)
-
-    def _seen(self, key: str, answer: dict[str, Any]) -> Seen:
-        """Return what an answer says about an object; some servers change the case of the metadata's names."""
-        if "ContentLength" not in answer:
-            raise StoreError(f"store {self.name}: does not state the size of {key}")
-        metadata = {field.lower(): value.lower() for field, value in answer.get("Metadata", {}).items()}
-        checksum, etag = answer.get("ChecksumSHA256", "").partition("-")[0], answer.get("ETag", "")
-        sha256 = metadata.get(_SHA256_FIELD, "")
-        # That of an upload in parts is made of theirs, and does not tell the digest of the whole.
-        if checksum and answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and "-" not in etag:
-            sha256 = multipart.from_base64(checksum)
-        stated = StoredObject(key, answer["ContentLength"], sha256 if SHA256.fullmatch(sha256) else None)
-        return Seen(stated, etag, checksum)
-
-    def _absent_as_none(self, call: str, **arguments: str) -> Any:
-        from botocore.exceptions import ClientError
-
-        try:
-            return getattr(self._clients.get(), call)(Bucket=self.bucket, **arguments)
-        except ClientError as error:
-            if code(error) in ("NoSuchKey", "404", "NotFound"):
-                return None
-            raise
-
-    def _check_bucket(self) -> None:
-        """Make sure that 404 meant the object: HEAD answers the same for a bucket that is not there."""
-        from botocore.exceptions import ClientError
-
-        if self._bucket_seen:
-            return
-        try:
-            self._clients.get().head_bucket(Bucket=self.bucket)
-        except ClientError as error:
-            if status(error) == 404:
-                raise StoreError(f"store {self.name}: there is no bucket {self.bucket}", "create it first") from error
-            # 403: it is there, but its list is not for us.
-            if status(error) != 403:
-                raise
-        self._bucket_seen = True
 
     def _check_writable(self, key: str) -> None:
         check_key(self.name, key)
