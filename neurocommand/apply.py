@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +15,15 @@ from neurocommand.deploy import Deployer
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, RegistryError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
-from neurocommand.image import sif
+from neurocommand.image import conversion, sif
+from neurocommand.image.blobs import Source
 from neurocommand.layout import image_names, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
 from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
-from neurocommand.settings import RegistrySettings
+from neurocommand.settings import Compression, RegistrySettings
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
 
@@ -58,6 +60,7 @@ class Skipped:
 Outcome = Done | Failed | Skipped
 
 Resolve = Callable[[ImageReference], str | None]
+Pull = Callable[[ImageReference], AbstractContextManager[Source]]
 
 
 @dataclass
@@ -71,6 +74,8 @@ class Workshop:
         stores: by name, in the order of the configuration.
         registries: in the order in which images are asked for.
         resolve: image reference -> bare hex digest, None when it is certainly absent; raises RegistryError.
+        pull: gives the content of an image, while the block lasts that it opens.
+        compression: of the SIFs that are made.
         deployer: of the root, prepared; None when nothing is deployed.
         listener: told about progress.
         own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
@@ -83,6 +88,8 @@ class Workshop:
     stores: Mapping[str, Store]
     registries: Sequence[RegistrySettings]
     resolve: Resolve
+    pull: Pull
+    compression: Compression
     deployer: Deployer | None
     listener: Listener
     own_lock: LockFile | None = None
@@ -166,13 +173,15 @@ class Workshop:
             raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
         partial = self.spool.partial(release)
         partial.unlink(missing_ok=True)
-        sif.convert(
-            f"docker://{reference.registry}/{reference.repository}@sha256:{digest}",
-            partial,
-            insecure=registry.insecure,
-            scratch=self.spool.scratch,
-            report=lambda line: self.listener(Noted(release.id, line)),
-        )
+        name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
+        with self.pull(reference) as source:
+            conversion.convert(
+                conversion.Image(name, digest, registry.insecure, source),
+                partial,
+                compression=self.compression,
+                scratch=self.spool.scratch,
+                report=lambda line: self.listener(Noted(release.id, line)),
+            )
         sha256, size = digest_of(partial)
         self.spool.keep(release)
         self.lock.record(release, Artifact(sha256, size, digest))

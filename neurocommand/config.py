@@ -160,9 +160,9 @@ def _repeated_names(document: Document) -> list[Fault]:
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Let a file's own top-level keys replace the defaults; the sections install and publish merge by key."""
+    """Let a file's own top-level keys replace the defaults; the sections convert, install and publish merge by key."""
     result = {**defaults, **own}
-    for section in ("install", "publish"):
+    for section in ("convert", "install", "publish"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -188,6 +188,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
+        compression=content["convert"]["compression"],
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from neurocommand.model import Format
+
+Compression = Literal["zstd", "gzip"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,4 @@ class Settings:
     root: Path | None
     publish_format: Format
     mount_points: tuple[str, ...]
+    compression: Compression = "zstd"

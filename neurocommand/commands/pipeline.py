@@ -183,6 +183,8 @@ def workshop(
         stores={store.name: store for store in session.stores},
         registries=session.settings.registries,
         resolve=registry.resolve,
+        pull=registry.opened,
+        compression=session.settings.compression,
         deployer=deployer,
         listener=session.console,
         own_lock=own_lock,
