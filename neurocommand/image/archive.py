@@ -35,13 +35,19 @@ def write(system: FileSystem, layers: Sequence[int], target: BufferedWriter) -> 
     """
     written: dict[int, str] = {}
     for path, node in system.walk():
-        first = written.setdefault(id(node), path)
+        # names of one symbolic link are links of their own to mksquashfs
+        first = path if node.kind == "symlink" else written.setdefault(id(node), path)
         target.write(header(path, node, first))
         if node.kind == "file" and first == path and node.size:
             _copy(layers[node.layer], node, target)
             target.write(bytes(-node.size % BLOCK))
     target.write(bytes(2 * BLOCK))
     target.flush()
+
+
+def inodes(system: FileSystem) -> int:
+    """Return how many inodes a file system takes that is written, the root's included."""
+    return 1 + len({path if node.kind == "symlink" else id(node) for path, node in system.walk()})
 
 
 def header(path: str, node: Node, first: str) -> bytes:

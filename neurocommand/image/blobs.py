@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -17,6 +18,7 @@ from neurocommand.image.oci import Descriptor, NeedsApptainerError
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 TOGETHER = 3
+AHEAD = 8  # chunks that wait for their digest
 PIECE = 4 << 20  # bytes that are uncompressed at once: a few of gzip may stand for a thousand times as many
 EVERY = 64 << 20  # bytes between two looks at the free space
 ATTEMPTS = 3
@@ -62,7 +64,9 @@ def whole(source: Source, descriptor: Descriptor, limit: int, where: str) -> byt
         return b"".join(_verified(chunks, descriptor, where))
 
 
-def fetch(source: Source, layers: Sequence[Descriptor], directory: Path, where: str) -> list[Path]:
+def fetch(
+    source: Source, layers: Sequence[Descriptor], directory: Path, where: str, ready: Callable[[Path, str], None]
+) -> list[Path]:
     """Fetch layers, some at a time, and uncompress them while they come.
 
     Args:
@@ -70,6 +74,7 @@ def fetch(source: Source, layers: Sequence[Descriptor], directory: Path, where: 
         layers: what to fetch.
         directory: where the files go.
         where: what faults are reported against.
+        ready: called with each file when it is whole, and what its faults are reported against, by several threads.
 
     Returns:
         A tar file for each layer, in their order; equal layers share one.
@@ -83,7 +88,7 @@ def fetch(source: Source, layers: Sequence[Descriptor], directory: Path, where: 
     different = {layer.sha256: (layer, f"{where}: layer {n}") for n, layer in enumerate(layers, 1)}
     room = _Room(directory, sum(layer.size for layer in layers), where)
     with ThreadPoolExecutor(TOGETHER, "layer") as pool:
-        jobs = [pool.submit(_fetch, source, layer, directory, said, room) for layer, said in different.values()]
+        jobs = [pool.submit(_fetch, source, layer, said, room, ready) for layer, said in different.values()]
         try:
             done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
             for job in done:
@@ -115,29 +120,35 @@ def _no_space(where: str, directory: Path, need: int, free: int) -> RefusedError
     )
 
 
-def _fetch(source: Source, layer: Descriptor, directory: Path, where: str, room: _Room) -> None:
+def _fetch(source: Source, layer: Descriptor, where: str, room: _Room, ready: Callable[[Path, str], None]) -> None:
+    path = room.directory / layer.sha256
     where = f"{where} (sha256:{layer.sha256[:12]})"
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with source.blob(layer.sha256) as chunks, open(directory / layer.sha256, "wb") as target:
+            with source.blob(layer.sha256) as chunks, open(path, "wb") as target:
                 _uncompress(_verified(chunks, layer, where), target, where, room)
-            return
+            break
         except RegistryError:
             if attempt == ATTEMPTS:
                 raise
         except OSError as error:
             raise ImageError(f"{where}: cannot be written: {error.strerror}", "free some space") from error
+    ready(path, where)
 
 
 def _verified(chunks: Iterable[bytes], descriptor: Descriptor, where: str) -> Iterator[bytes]:
     """Hand bytes on; raise ImageError at their end, or as soon as they are too many, when they are the wrong ones."""
-    digest, size = hashlib.sha256(), 0
-    for chunk in chunks:
-        size += len(chunk)
-        if size > descriptor.size:
-            break
-        digest.update(chunk)
-        yield chunk
+    digest, size, pending = hashlib.sha256(), 0, deque[Future[None]]()
+    # beside the work of whoever takes the bytes: neither holds the other up
+    with ThreadPoolExecutor(1, "digest") as hasher:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > descriptor.size:
+                break
+            pending.append(hasher.submit(digest.update, chunk))
+            if len(pending) > AHEAD:
+                pending.popleft().result()
+            yield chunk
     if size != descriptor.size:
         more = "more than " if size > descriptor.size else f"{size} instead of "
         raise ImageError(f"{where}: {more}{descriptor.size} bytes came", HINT)

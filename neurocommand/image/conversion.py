@@ -14,9 +14,10 @@ from pathlib import Path
 
 from neurocommand.errors import ImageError
 from neurocommand.files import remove_tree
-from neurocommand.image import architecture, archive, blobs, container, members, oci, owners, sif, skeleton, squashfs
+from neurocommand.image import architecture, archive, blobs, container, members, oci, owners, skeleton, squashfs
 from neurocommand.image.blobs import Source
-from neurocommand.image.layers import FileSystem
+from neurocommand.image.header import locate
+from neurocommand.image.layers import FileSystem, Member
 from neurocommand.image.oci import ImageManifest, NeedsApptainerError
 from neurocommand.image.skeleton import Skeleton
 from neurocommand.settings import Compression
@@ -76,6 +77,8 @@ def convert(
         raise
     finally:
         remove_tree(work)
+    from neurocommand.image import sif  # slow to load, and rarely needed
+
     sif.convert(f"docker://{image.reference}", path, insecure=image.insecure, scratch=scratch, report=report)
 
 
@@ -84,9 +87,15 @@ def _convert(image: Image, path: Path, compression: Compression, work: Path) -> 
     blobs.check_space(manifest.layers, work, image.reference)
     with ThreadPoolExecutor(1) as helper:
         asked = helper.submit(_skeleton, image, manifest, work / "skeleton")
-        files = blobs.fetch(image.source, manifest.layers, work, image.reference)
+        read: dict[Path, list[Member]] = {}
+        numbers = {layer.sha256: number for number, layer in enumerate(manifest.layers)}
+
+        def ready(file: Path, where: str) -> None:
+            read[file] = list(members.read(file, numbers[file.name], where))
+
+        files = blobs.fetch(image.source, manifest.layers, work, image.reference, ready)
         bones = asked.result()
-    made = _merged(image, files, bones)
+    made = _merged(image, files, read, bones)
     owners.settle(made, owners.powers(work))
     with contextlib.ExitStack() as stack:
         layers = [stack.enter_context(open(file, "rb")).fileno() for file in [*files, bones.layer]]
@@ -115,12 +124,13 @@ def _skeleton(image: Image, manifest: ImageManifest, directory: Path) -> Skeleto
     return skeleton.make(configuration, image.reference, directory, len(manifest.layers))
 
 
-def _merged(image: Image, files: list[Path], bones: Skeleton) -> FileSystem:
+def _merged(image: Image, files: list[Path], read: dict[Path, list[Member]], bones: Skeleton) -> FileSystem:
     made = FileSystem(int(time.time()))
     made.root.mode = bones.files.root.mode
     for number, file in enumerate(files):
         where = f"{image.reference}: layer {number + 1} (sha256:{file.name[:12]})"
-        made.apply(members.read(file, number, where), where)
+        # a layer that comes twice makes other inodes each time
+        made.apply(read.pop(file) if file in read else members.read(file, number, where), where)
     reason = skeleton.unlike(made)
     if reason is not None:
         raise NeedsApptainerError(reason)
@@ -129,9 +139,9 @@ def _merged(image: Image, files: list[Path], bones: Skeleton) -> FileSystem:
 
 def _check(path: Path, made: FileSystem) -> None:
     """See that the SIF is sound and holds as many files as were to be written."""
-    partition = sif.locate(path)
+    partition = locate(path)
     with open(path, "rb") as stream:
         _, inodes = INODES.unpack(os.pread(stream.fileno(), INODES.size, partition.offset))
-    wanted = len({id(node) for _, node in made.walk()}) + 1
+    wanted = archive.inodes(made)
     if inodes != wanted:
         raise ImageError(f"{path}: has {inodes} files instead of {wanted}", "report this, with the image")

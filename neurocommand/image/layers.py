@@ -24,7 +24,7 @@ IMPLICIT_MODE = 0o775  # of directories that no layer mentions: 0777 under the u
 HINT = "build the image again: the layer is damaged, or made to do harm"
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Node:
     """One inode; two names of a hard link share it. ``layer`` and ``offset`` say where a file's bytes are."""
 
@@ -42,7 +42,7 @@ class Node:
     entries: dict[str, Node] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One member of a layer: its name as it stands there, and its inode; a hard link's ``target`` is a name."""
 
@@ -130,7 +130,7 @@ class FileSystem:
             pending += [(below + name, node.entries[name]) for name in sorted(node.entries, reverse=True)]
 
     def directory(self, place: Place) -> Node:
-        """Return the directory at a place; it and those above it are made where they are missing.
+        """Return the directory at a place; it and those above it are made where they are missing, which changes times.
 
         Raises:
             ImageError: something that is no directory is in the way.
@@ -140,6 +140,7 @@ class FileSystem:
             if node.kind != "directory":
                 break
             if name not in node.entries:
+                node.mtime = self.now
                 node.entries[name] = Node("directory", IMPLICIT_MODE, mtime=self.now)
             node = node.entries[name]
         if node.kind != "directory":

@@ -66,7 +66,7 @@ def read(path: Path, number: int, where: str) -> Iterator[Member]:
                 archive.members.clear()  # of no more use, and there may be a million
                 if archive.pax_headers:
                     raise NeedsApptainerError(f"{where}: has headers for all of its members")
-                yield Member(item.name, _node(item, number, f"{where}: {printable(item.name)}"))
+                yield Member(item.name, _node(item, number, where))
             _check_end(stream, archive.offset, where)
         # a damaged header may be anything to tarfile
         except (tarfile.TarError, ValueError, IndexError, KeyError, OverflowError, RecursionError) as error:
@@ -84,20 +84,20 @@ def _check_end(stream: BinaryIO, offset: int, where: str) -> None:
 def _node(item: tarfile.TarInfo, number: int, where: str) -> Node:
     kind = KINDS.get(item.type)
     if max(len(item.name), len(item.linkname)) > LONGEST_PATH:
-        raise ImageError(f"{where}: has a name of more than {LONGEST_PATH} bytes", HINT)
+        raise ImageError(f"{where}: {printable(item.name)}: a name of more than {LONGEST_PATH} bytes", HINT)
     if kind is None or item.issparse():
-        raise NeedsApptainerError(f"{where}: is of type {item.type!r}")
+        raise NeedsApptainerError(f"{where}: {printable(item.name)}: is of type {item.type!r}")
     if kind == "hardlink":
         return Node(kind, target=item.linkname)
     mtime = int(item.mtime // 1)
     if not 0 <= mtime <= LARGEST_TIME:
-        raise NeedsApptainerError(f"{where}: was changed before 1970, or after 2106")
+        raise NeedsApptainerError(f"{where}: {printable(item.name)}: was changed before 1970, or after 2106")
     if not (0 <= item.uid <= LARGEST_ID and 0 <= item.gid <= LARGEST_ID):
-        raise NeedsApptainerError(f"{where}: belongs to user {item.uid}, group {item.gid}")
+        raise NeedsApptainerError(f"{where}: {printable(item.name)}: has the owner {item.uid}:{item.gid}")
     xattrs = tuple(
         (name.removeprefix(XATTR), value.encode("utf-8", "surrogateescape"))
         for name, value in sorted(item.pax_headers.items())
-        if name.startswith(XATTR)
+        if name.startswith(XATTR) and value  # to Go's reader an empty one is none
     )
     node = Node(kind, item.mode & 0o7777, item.uid, item.gid, mtime, xattrs=xattrs)
     if kind == "file":
