@@ -7,6 +7,7 @@ followed through symbolic links but never out of the root, and whiteouts remove 
 
 from __future__ import annotations
 
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -141,7 +142,10 @@ class FileSystem:
                 break
             if name not in node.entries:
                 node.mtime = self.now
-                node.entries[name] = Node("directory", IMPLICIT_MODE, mtime=self.now)
+                # what mkdir(2) does below a directory with the set-group-ID bit
+                inherited = node.mode & stat.S_ISGID
+                group = node.gid if inherited else 0
+                node.entries[name] = Node("directory", IMPLICIT_MODE | inherited, gid=group, mtime=self.now)
             node = node.entries[name]
         if node.kind != "directory":
             raise ImageError("its parent is no directory")
