@@ -7,6 +7,9 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -19,10 +22,13 @@ from neurocommand.image import conversion
 from neurocommand.image.sif import recorded_environment
 from neurocommand.settings import Compression
 from tests import images, oci_images, sifs
+from tests.image.test_sif import is_running
 from tests.images import Rootfs
 from tests.oci_images import OciImage
 from tests.servers import Registry
+from tests.users import User
 
+ROOT = Path(__file__).parents[2]
 LEFT = "left to apptainer build"
 ENVIRONMENT = ["PATH=/opt/small/bin:/bin", "DEPLOY_PATH=/opt/small/bin/"]
 NEXT_TO_NOTHING = Rootfs().directory("etc").file("etc/motd", "hello\n", mode=0o644)
@@ -286,3 +292,125 @@ def test_equal_layers_are_other_inodes(tmp_path: Path) -> None:
     made = oci_images.image(layer, other, layer)
     assert len({hashlib.sha256(blob).hexdigest() for blob in made.raw}) == 2
     convert(made, "r/x@sha256:" + "0" * 64, tmp_path / "a.sif")
+
+
+FOR_A_USER = """
+import json, sys
+from contextlib import contextmanager
+from pathlib import Path
+from neurocommand.image import conversion
+layout, reference, path = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+class Layout:
+    def manifest(self, sha256):
+        return (layout / "blobs/sha256" / sha256).read_bytes()
+    @contextmanager
+    def blob(self, sha256):
+        yield [self.manifest(sha256)]
+image = conversion.Image(reference, reference.partition("@sha256:")[2], True, Layout())
+conversion.convert(image, path, compression="zstd", scratch=path.parent / "scratch", report=print)
+"""
+
+
+def test_an_ordinary_user_gets_what_apptainer_gives_it(ordinary_user: User, registry: Registry, tmp_path: Path) -> None:
+    """All files are root's in the SIF, devices are empty files, and attributes only as far as a user may set them."""
+    rootfs = odd_files().directory("dev").add("dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666)
+    rootfs.file("note", pax_headers={"SCHILY.xattr.user.note": "kept", "SCHILY.xattr.security.x": "dropped"}, uid=7)
+    made = oci_images.image(rootfs, config={"Env": ENVIRONMENT})
+    reference, since = made.push(registry.host, "neuro/user"), time.time() - 5
+    place = ordinary_user.home / "conversion"
+    place.mkdir()
+    oci_images.written(made, place / "layout")
+    ordinary_user.give(place)
+    done = ordinary_user.python(FOR_A_USER, place / "layout", reference, place / "ours.sif")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    settings = {"APPTAINER_CACHEDIR": str(place / "cache"), "APPTAINER_TMPDIR": str(place)}
+    argv = ["apptainer", "--quiet", "build", "--no-https", str(place / "theirs.sif"), f"docker://{reference}"]
+    done = ordinary_user.run(argv, env=settings)
+    assert done.returncode == 0, done.stderr
+    assert sifs.differences(place / "ours.sif", place / "theirs.sif", tmp_path, since) == []
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from neurocommand.image import conversion
+from tests import images, oci_images
+made, path = oci_images.image(images.small()), Path(sys.argv[1])
+image = conversion.Image("r/x@sha256:" + "0" * 64, made.sha256, True, made)
+conversion.convert(image, path, compression="zstd", scratch=path.parent / "scratch", report=print)
+"""
+
+
+@pytest.mark.parametrize("program", ["apptainer", "mksquashfs"])
+def test_a_killed_run_leaves_no_program_behind(program: str, tmp_path: Path) -> None:
+    tool = tmp_path / "bin" / program
+    tool.parent.mkdir()
+    tool.write_text(
+        f"#!/bin/sh\necho $$ >{tmp_path}/pid.part && mv {tmp_path}/pid.part {tmp_path}/pid\nexec sleep 60\n"
+    )
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "a.sif"], env=environment, cwd=ROOT) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "pid").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.kill()
+    while is_running(int((tmp_path / "pid").read_text())):
+        assert time.monotonic() < deadline, f"{program} outlived the run"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("echo 'FATAL ERROR: No space left on device' >&2; exit 1", "No space left"),
+        ("exit 3", "ended with exit 3"),
+        ("cat >/dev/null; exit 0", "No such file|cannot be read|no SIF"),
+    ],
+)
+def test_a_failure_of_mksquashfs_leaves_nothing(
+    said: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "bin/mksquashfs"
+    tool.parent.mkdir()
+    real = shutil.which("mksquashfs")
+    # Apptainer needs the real one
+    tool.write_text(f'#!/bin/sh\ncase "$*" in *-tar*) {said} ;; *) exec {real} "$@" ;; esac\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    with pytest.raises((ImageError, OSError), match=message):
+        convert(oci_images.image(images.small()), "r/x@sha256:" + "0" * 64, tmp_path / "a.sif")
+    assert not (tmp_path / "a.sif").exists()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    made = oci_images.image(images.small())
+
+    def interrupted(sha256: str) -> bytes:
+        raise KeyboardInterrupt
+
+    made.manifest = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        convert(made, "r/x@sha256:" + "0" * 64, tmp_path / "a.sif")
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_the_image_of_this_machine_is_chosen_from_an_index(tmp_path: Path) -> None:
+    made = oci_images.image(images.small(), config={"Env": ENVIRONMENT})
+    native = conversion.MACHINES[os.uname().machine]
+    entries = [
+        {"digest": f"sha256:{digest * 64}", "size": 5, "platform": {"os": "linux", "architecture": architecture}}
+        for digest, architecture in (("1", "mips"), ("2", native), ("3", "unknown"))
+    ]
+    index = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    asked: list[str] = []
+
+    def manifest(sha256: str) -> bytes:
+        asked.append(sha256)
+        return index if sha256 == made.sha256 else made.manifest_text
+
+    made.manifest = manifest  # type: ignore[method-assign]
+    convert(made, "r/x@sha256:" + "0" * 64, tmp_path / "a.sif")
+    assert asked == [made.sha256, "2" * 64]
