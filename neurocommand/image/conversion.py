@@ -102,7 +102,7 @@ def _convert(image: Image, path: Path, compression: Compression, work: Path) -> 
         processor = architecture.of(made, layers)
         skeleton.lay_over(made, bones)
         start = container.start_of_file_system(bones.sif)
-        root = squashfs.Root(made.root.mode, made.root.uid, made.root.gid, made.root.mtime)
+        root = squashfs.Root(made.root.mode, made.root.mtime)
         squashfs.create(path, start, root, compression, lambda target: archive.write(made, layers, target))
     container.finish(path, bones.sif, processor)
     _check(path, made)

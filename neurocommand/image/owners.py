@@ -25,11 +25,16 @@ NO_OWNER = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Powers:
-    """What whoever runs this can do: be root outside of user namespaces, inside of one, and keep attributes."""
+    """What whoever runs this can do: be root, maybe inside of a user namespace, and keep attributes."""
 
-    root: bool
+    superuser: bool
     namespace: bool
     xattrs: bool
+
+    @property
+    def root(self) -> bool:
+        """Whether owners can be kept."""
+        return self.superuser and not self.namespace
 
 
 def powers(directory: Path) -> Powers:
@@ -46,7 +51,7 @@ def powers(directory: Path) -> Powers:
             xattrs = True
         except OSError:
             xattrs = False
-    return Powers(os.geteuid() == 0 and not namespace, namespace, xattrs)
+    return Powers(os.geteuid() == 0, namespace, xattrs)
 
 
 def settle(image: FileSystem, mine: Powers) -> None:
@@ -67,14 +72,15 @@ def settle(image: FileSystem, mine: Powers) -> None:
                 raise NeedsApptainerError(f"a {node.kind} has attributes of a user")
         else:
             _settle_for_user(node, mine)
-    if image.root.xattrs:
-        raise NeedsApptainerError("its root directory has extended attributes")
+    if image.root.xattrs or image.root.uid or image.root.gid:
+        raise NeedsApptainerError("its root directory has extended attributes, or another owner")
 
 
 def _settle_for_user(node: Node, mine: Powers) -> None:
     if node.kind in ("character", "block"):
         node.kind, node.size, node.device = "file", 0, (0, 0)
-    plain = node.kind in ("file", "directory")
+    # setxattr(2) wants the permission to write, which a file's owner may lack
+    plain = node.kind in ("file", "directory") and bool(mine.superuser or node.mode & 0o200)
     kept = [(name, value) for name, value in node.xattrs if plain and name.startswith("user.") and name != NOTE]
     if (node.uid or node.gid) and plain and mine.xattrs:
         kept.append((NOTE, _field(1, node.uid or NO_OWNER) + _field(2, node.gid or NO_OWNER)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,11 +27,9 @@ COMPRESSIONS: dict[Compression, list[str]] = {
 
 @dataclass(frozen=True)
 class Root:
-    """What a root directory is: permission bits, owner, group, and modification time in seconds since 1970."""
+    """What a root directory of root's is: permission bits, and modification time in seconds since 1970."""
 
     mode: int
-    uid: int
-    gid: int
     mtime: int
 
 
@@ -79,7 +78,8 @@ def create(
     Args:
         image: the file to write; what it held is gone.
         offset: where in it the squashfs is to begin, in bytes.
-        root: what the root directory, which is no member of the stream, is to be.
+        root: what the root directory, which is no member of the stream, is to be. mksquashfs 4.5.1 does not heed an
+            owner: it is root's, as all else is when an ordinary user runs this.
         compression: how to compress.
         write: writes the stream to the file that it is given.
 
@@ -87,8 +87,8 @@ def create(
         ImageError: mksquashfs is missing or too old, or could not write all of it; the file is not removed.
     """
     argv = ["mksquashfs", "-", str(image), "-tar", "-noappend", "-quiet", "-no-progress", "-exports"]
-    argv += ["-offset", str(offset), "-root-mode", f"{root.mode:o}", "-root-uid", str(root.uid)]
-    argv += ["-root-gid", str(root.gid), "-root-time", str(root.mtime), *COMPRESSIONS[compression]]
+    argv += ["-offset", str(offset), "-root-mode", f"{root.mode:o}", "-root-time", str(root.mtime)]
+    argv += [*COMPRESSIONS[compression], *(["-all-root"] if os.geteuid() else [])]
     if not find_program("mksquashfs"):
         raise ImageError(f"{image}: cannot be made: mksquashfs is missing", NEWER)
     done = feed([*dying_with_us("KILL"), *argv], write, env={"LC_ALL": "C"})
