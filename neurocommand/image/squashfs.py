@@ -18,9 +18,9 @@ NO_DEVICE = re.compile(r"create_inode: could not create (character|block) device
 NEWER = "install squashfs-tools 4.5 or newer"
 FULL = re.compile(r"No space left on device|Disk quota exceeded")
 
-# zstd 5 gives no more bytes than Apptainer's gzip, at a tenth of its work: docs/adr/0007-layers-become-squashfs.md
+# No more bytes than Apptainer's gzip, at a tenth of its work: docs/adr/0007-layers-become-squashfs.md
 COMPRESSIONS: dict[Compression, list[str]] = {
-    "zstd": ["-comp", "zstd", "-Xcompression-level", "5"],
+    "zstd": ["-comp", "zstd", "-Xcompression-level", "4", "-b", "256K"],
     "gzip": ["-comp", "gzip"],
 }
 
