@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from neurocommand.deploy import Deployer
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError, system_error
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
-from neurocommand.image import sif
+from neurocommand.image import conversion, sif
+from neurocommand.image.blobs import Source
 from neurocommand.layout import object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
-from neurocommand.model import Artifact, DeployRecord, Release
+from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
-from neurocommand.settings import RegistrySettings
+from neurocommand.settings import Compression, RegistrySettings
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
 
@@ -58,6 +60,8 @@ class Skipped:
 
 Outcome = Done | Failed | Skipped
 
+Pull = Callable[[ImageReference], AbstractContextManager[Source]]
+
 
 @dataclass
 class Workshop:
@@ -70,6 +74,8 @@ class Workshop:
         stores: by name, in the order of the configuration.
         registries: in the order in which images are asked for.
         resolve: image reference -> bare hex digest, None when it is certainly absent; raises RegistryError.
+        pull: gives the content of an image, while the block lasts that it opens.
+        compression: of the SIFs that are made.
         deployer: of the root, prepared; None when nothing is deployed.
         listener: told about progress.
         own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
@@ -82,6 +88,8 @@ class Workshop:
     stores: Mapping[str, Store]
     registries: Sequence[RegistrySettings]
     resolve: imagesearch.Resolve
+    pull: Pull
+    compression: Compression
     deployer: Deployer | None
     listener: Listener
     own_lock: LockFile | None = None
@@ -185,13 +193,15 @@ class Workshop:
             self.listener(Noted(release.id, passed))
         reference, digest, partial = image.reference, image.digest, self.spool.partial(release)
         partial.unlink(missing_ok=True)
-        sif.convert(
-            f"docker://{reference.registry}/{reference.repository}@sha256:{digest}",
-            partial,
-            insecure=image.registry.insecure,
-            scratch=self.spool.scratch,
-            report=lambda line: self.listener(Noted(release.id, line)),
-        )
+        name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
+        with self.pull(reference) as source:
+            conversion.convert(
+                conversion.Image(name, digest, image.registry.insecure, source),
+                partial,
+                compression=self.compression,
+                scratch=self.spool.scratch,
+                report=lambda line: self.listener(Noted(release.id, line)),
+            )
         sha256, size = digest_of(partial)
         self.spool.keep(release)
         self.lock.record(release, Artifact(sha256, size, digest))

@@ -225,9 +225,9 @@ def _has_host(address: str) -> bool:
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Let a file's own top-level keys replace the defaults; three sections merge by their keys."""
+    """Let a file's own top-level keys replace the defaults; some sections merge by their keys."""
     result = {**defaults, **own}
-    for section in ("install", "publish", "retention"):
+    for section in ("convert", "install", "publish", "retention"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -261,6 +261,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         mount_points=tuple(publish["mount_points"]),
         quorum=None if content["quorum"] is None else int(content["quorum"]),
         retention=_retention(content["retention"]),
+        compression=content["convert"]["compression"],
     )
 
 

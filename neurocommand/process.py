@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import io
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which as find_program
@@ -14,7 +17,9 @@ from typing import NoReturn
 
 from neurocommand.errors import ProcessError
 
-__all__ = ["Completed", "find_program", "replace_process", "run"]
+__all__ = ["Completed", "feed", "find_program", "replace_process", "run"]
+
+PIPE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,51 @@ def run(
         how = f"signal {-completed.code}" if completed.code < 0 else f"exit {completed.code}"
         raise ProcessError(f"{argv[0]} failed ({how}): {last}")
     return completed
+
+
+def feed(
+    argv: Sequence[str], write: Callable[[io.BufferedWriter], None], *, env: Mapping[str, str] | None = None
+) -> Completed:
+    """Run a program without a shell, and write its standard input.
+
+    Args:
+        argv: program and arguments.
+        write: is given a buffered file; whatever it raises, the program is killed first. That the program reads no
+            more is no fault of the writer: the exit code says why.
+        env: variables added to the environment.
+
+    Raises:
+        ProcessError: the program is not there.
+    """
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        try:
+            process = subprocess.Popen(  # noqa: SIM115, RUF100  (ends below, whatever happens)
+                list(argv),
+                bufsize=PIPE,
+                stdin=subprocess.PIPE,
+                stdout=stdout,
+                stderr=stderr,
+                env={**os.environ, **(env or {})},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ProcessError(f"{argv[0]}: cannot be executed: {error.strerror}") from error
+        try:
+            assert isinstance(process.stdin, io.BufferedWriter)  # noqa: S101
+            with contextlib.suppress(OSError):  # more than an ordinary user may have
+                fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, PIPE)
+            with contextlib.suppress(BrokenPipeError), process.stdin as target:
+                write(target)
+            process.wait()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        stdout.seek(0)
+        stderr.seek(0)
+        said = stdout.read().decode(errors="replace"), stderr.read().decode(errors="replace")
+    return Completed(process.returncode, *said)
 
 
 def replace_process(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:

@@ -1,11 +1,11 @@
-"""Image reference -> digest, asked of its registry; "absent" only when the registry itself says so."""
+"""An image asked of its registry: its digest ("absent" only when the registry itself says so), and its content."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import requests
 
@@ -15,6 +15,8 @@ from neurocommand.model import SHA256, ImageReference
 from neurocommand.pace import Pace, WaitError
 from neurocommand.registrysession import ABSENT, MANIFEST_TYPES, LoginError, OversizedError, RegistrySession
 from neurocommand.settings import Budget, RegistrySettings
+
+_CHUNK = 1 << 18
 
 
 class Registries:
@@ -49,13 +51,28 @@ class Registries:
             RegistryError: it cannot be asked, does not let us in, or answers with something that is no image manifest
                 or no digest.
         """
+        with contextlib.closing(self._session(reference, self._pace)) as session:
+            question = _Question(reference, session)
+            with question.errors():
+                return question.answer()
+
+    @contextlib.contextmanager
+    def opened(self, reference: ImageReference) -> Iterator[Pull]:
+        """Give the content of an image, for as long as the block lasts; its requests count for no budget."""
+        with contextlib.closing(self._session(reference, None)) as session:
+            yield Pull(reference, session)
+
+    def _session(self, reference: ImageReference, pace: Pace | None) -> RegistrySession:
         place = f"{reference.registry}/{reference.repository}"
         known = next((found for url, found in self._credentials.items() if f"{place}/".startswith(f"{url}/")), None)
-        session = RegistrySession(
-            reference.registry, insecure=reference.insecure, credentials=known, read=self.timeout, pace=self._pace
+        return RegistrySession(
+            reference.registry, insecure=reference.insecure, credentials=known, read=self.timeout, pace=pace
         )
-        with contextlib.closing(session):
-            return _Question(reference, session).answered()
+
+
+def opened(reference: ImageReference) -> contextlib.AbstractContextManager[Pull]:
+    """Give the content of an image; see ``Registries.opened``."""
+    return Registries().opened(reference)
 
 
 def resolve(reference: ImageReference, timeout: float = 30.0) -> str | None:
@@ -63,8 +80,8 @@ def resolve(reference: ImageReference, timeout: float = 30.0) -> str | None:
     return Registries(timeout=timeout).resolve(reference)
 
 
-class _Question:
-    """One question to one registry."""
+class _Door:
+    """One repository of a registry: what is asked there, and what its refusals mean."""
 
     def __init__(self, reference: ImageReference, session: RegistrySession) -> None:
         self.reference = reference
@@ -74,59 +91,27 @@ class _Question:
             repository = f"library/{repository}"
         self.repository = repository
 
-    def answered(self) -> str | None:
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn whatever a request may raise into RegistryError."""
         try:
-            return self.answer()
+            yield
         except WaitError as error:
             raise self._busy(error.message, error.reason, "run it again later") from error
         except LoginError as error:
             raise self._locked_out(error.message) from error
         except OversizedError as error:
-            raise self._error(error.message) from error
+            raise self.error(error.message) from error
         except (requests.RequestException, OSError) as error:
-            raise self._error(f"cannot be asked: {web.reason(error)}", "check the network and its name") from error
+            raise self.error(f"cannot be asked: {web.reason(error)}", "check the network and its name") from error
 
-    def answer(self) -> str | None:
-        # HEAD first: registries that limit the rate count it less or not at all.
-        with self._ask("HEAD") as head:
-            if head.status_code == 200:
-                stated = self._stated_digest(head)
-                if stated is not None:
-                    return stated
-            elif head.status_code not in (404, 405):
-                raise self._refusal(head)
-        with self._ask("GET") as answer:
-            body = registrysession.body_of(answer)
-            if answer.status_code == 200:
-                return self._verified_digest(answer, body)
-            if answer.status_code == 404 and registrysession.error_codes(body) & ABSENT:
-                return None
-            raise self._refusal(answer)
+    def ask(self, method: str, place: str, *, accept: bool = True) -> requests.Response:
+        """Ask for something in the repository; the answer's body is not read yet."""
+        headers = {"Accept": ", ".join(MANIFEST_TYPES)} if accept else {}
+        return self.session.ask(method, self.session.url(self.repository, place), self.repository, headers=headers)
 
-    def _ask(self, method: str) -> requests.Response:
-        url = self.session.url(self.repository, f"manifests/{self.reference.tag}")
-        return self.session.ask(method, url, self.repository, headers={"Accept": ", ".join(MANIFEST_TYPES)})
-
-    def _stated_digest(self, answer: requests.Response) -> str | None:
-        """Return the digest in an answer's header; None when it has none."""
-        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-        if kind not in MANIFEST_TYPES:
-            raise self._error(f"answers with {printable(kind) or 'an unknown type'}, which is no image manifest")
-        stated = answer.headers.get("Docker-Content-Digest")
-        if stated is None:
-            return None
-        algorithm, _, digest = stated.partition(":")
-        if algorithm != "sha256" or not SHA256.fullmatch(digest):
-            raise self._error(f"states {printable(stated)!r}, which is no digest")
-        return digest
-
-    def _verified_digest(self, answer: requests.Response, body: bytes) -> str:
-        digest = hashlib.sha256(body).hexdigest()
-        if self._stated_digest(answer) not in (None, digest):
-            raise self._error("states a digest that is not its image manifest's")
-        return digest
-
-    def _refusal(self, answer: requests.Response) -> RegistryError:
+    def refusal(self, answer: requests.Response) -> RegistryError:
+        """Return what to raise for an answer that is none."""
         status = answer.status_code
         if status == 429:
             seconds = web.retry_after(answer.headers)
@@ -136,18 +121,105 @@ class _Question:
         if status in (401, 403):
             return self._locked_out(f"answers {status}")
         if status == 404:
-            return self._error("answers 404, but not as a registry does", "is the registry's address right?")
+            return self.error("answers 404, but not as a registry does", "is the registry's address right?")
         if status in web.BUSY or status >= 500:
             return self._busy(f"answers {status}", f"answers {status}", "run it again later")
-        return self._error(f"answers {status}")
+        return self.error(f"answers {status}")
 
     def _locked_out(self, message: str) -> RegistryError:
         host = self.reference.registry
         hint = f"the repository is not there or is private: try `docker login {host}` (~/.docker/config.json)"
-        return self._error(message, hint)
+        return self.error(message, hint)
 
     def _busy(self, message: str, reason: str, hint: str) -> RegistryError:
         return RegistryBusyError(f"{self.reference}: {self.session.host} {message}", hint, reason=reason)
 
-    def _error(self, message: str, hint: str = "") -> RegistryError:
+    def error(self, message: str, hint: str = "") -> RegistryError:
+        """Return what to raise, with the registry's name."""
         return RegistryError(f"{self.reference}: {self.session.host} {message}", hint)
+
+
+class _Question(_Door):
+    """The question which image a tag stands for."""
+
+    def answer(self) -> str | None:
+        """Return the digest, None when the image is certainly absent."""
+        place = f"manifests/{self.reference.tag}"
+        # HEAD first: registries that limit the rate count it less or not at all.
+        with self.ask("HEAD", place) as head:
+            if head.status_code == 200:
+                stated = self._stated_digest(head)
+                if stated is not None:
+                    return stated
+            elif head.status_code not in (404, 405):
+                raise self.refusal(head)
+        with self.ask("GET", place) as answer:
+            body = registrysession.body_of(answer)
+            if answer.status_code == 200:
+                return self._verified_digest(answer, body)
+            if answer.status_code == 404 and registrysession.error_codes(body) & ABSENT:
+                return None
+            raise self.refusal(answer)
+
+    def _stated_digest(self, answer: requests.Response) -> str | None:
+        """Return the digest in an answer's header; None when it has none."""
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if kind not in MANIFEST_TYPES:
+            raise self.error(f"answers with {printable(kind) or 'an unknown type'}, which is no image manifest")
+        stated = answer.headers.get("Docker-Content-Digest")
+        if stated is None:
+            return None
+        algorithm, _, digest = stated.partition(":")
+        if algorithm != "sha256" or not SHA256.fullmatch(digest):
+            raise self.error(f"states {printable(stated)!r}, which is no digest")
+        return digest
+
+    def _verified_digest(self, answer: requests.Response, body: bytes) -> str:
+        digest = hashlib.sha256(body).hexdigest()
+        if self._stated_digest(answer) not in (None, digest):
+            raise self.error("states a digest that is not its image manifest's")
+        return digest
+
+
+class Pull(_Door):
+    """The content of one image, by digest; may be asked by several threads at once.
+
+    Args:
+        reference: the image; its tag does not matter.
+        session: is to be closed by who made it.
+    """
+
+    def manifest(self, sha256: str) -> bytes:
+        """Return an image manifest or index, its digest verified.
+
+        Raises:
+            RegistryError: it cannot be had, or is another one.
+        """
+        with self._opened(f"manifests/sha256:{sha256}", accept=True) as answer, self.errors():
+            body = registrysession.body_of(answer)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise self.error("sends another image manifest than the one that was asked for")
+        return body
+
+    @contextlib.contextmanager
+    def blob(self, sha256: str) -> Iterator[Iterator[bytes]]:
+        """Open a blob: its bytes come as the registry sends them, unverified.
+
+        Raises:
+            RegistryError: it cannot be had, also while it is read.
+        """
+        with self._opened(f"blobs/sha256:{sha256}", accept=False) as answer:
+            yield self._chunks(answer)
+
+    @contextlib.contextmanager
+    def _opened(self, place: str, *, accept: bool) -> Iterator[requests.Response]:
+        with self.errors():
+            answer = self.ask("GET", place, accept=accept)
+        with answer:
+            if answer.status_code != 200:
+                raise self.refusal(answer)
+            yield answer
+
+    def _chunks(self, answer: requests.Response) -> Iterator[bytes]:
+        with self.errors():
+            yield from answer.iter_content(_CHUNK)

@@ -27,6 +27,9 @@ class Budget:
     seconds: float = 3600.0
 
 
+Compression = Literal["zstd", "gzip"]
+
+
 @dataclass(frozen=True)
 class RegistrySettings:
     """One registry: ``host[:port][/path]`` and how it names images."""
@@ -150,6 +153,7 @@ class Settings:
     mount_points: tuple[str, ...]
     quorum: int | None
     retention: RetentionSettings
+    compression: Compression
 
     @property
     def prunable(self) -> frozenset[str]:

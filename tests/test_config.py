@@ -58,6 +58,11 @@ def test_the_defaults_have_one_writable_store_and_public_mirrors(own_home: Path)
     assert Path(found.lock).name == "apps.lock.json"
 
 
+@pytest.mark.parametrize(("text", "found"), [("state: x\n", "zstd"), ("convert: {compression: gzip}\n", "gzip")])
+def test_the_compression_of_sifs(text: str, found: str, tmp_path: Path) -> None:
+    assert config.load(write(tmp_path / "n.yaml", text), {}).compression == found
+
+
 def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> None:
     path = write(
         tmp_path / "n.yaml",
@@ -276,6 +281,7 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("registries:\n  - name: a\n    url: x\n    templates: ['{colour}:1']", 4, "a template is"),
         ("publish: {mount_points: ['../x']}", 1, "a mount point is"),
         ("publish: {format: zip}", 1, "unknown: 'zip'"),
+        ("convert: {compression: xz}", 1, "unknown: 'xz'"),
         ("install: 5", 1, "must be an object"),
         ("stores: 5", 1, "must be a list"),
         ("stores: [5]", 1, "must be an object"),

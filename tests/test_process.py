@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from neurocommand.errors import ProcessError
-from neurocommand.process import Completed, find_program, replace_process, run
+from neurocommand.process import Completed, feed, find_program, replace_process, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -151,3 +151,31 @@ def test_a_program_that_it_cannot_become_is_named() -> None:
 def test_the_failure_to_become_another_program_is_ours() -> None:
     with pytest.raises(ProcessError, match="no-such-program: No such file or directory"):
         replace_process(["no-such-program"], {})
+
+
+def test_standard_input_is_written() -> None:
+    done = feed(
+        ["sh", "-c", "wc -c; echo $MINE >&2; exit 3"], lambda pipe: pipe.write(b"x" * 3_000_000), env={"MINE": "y"}
+    )
+    assert (done.code, done.stdout.strip(), done.stderr) == (3, "3000000", "y\n")
+
+
+def test_a_program_that_reads_no_more_is_no_fault_of_the_writer() -> None:
+    assert feed(["sh", "-c", "exit 5"], lambda pipe: pipe.write(b"x" * 30_000_000)).code == 5
+
+
+def test_a_writer_that_fails_ends_the_program(tmp_path: Path) -> None:
+    def fail(pipe: object) -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        feed(["sh", "-c", f"echo $$ >{tmp_path}/part; mv {tmp_path}/part {tmp_path}/pid; sleep 60"], fail)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_feeding_what_is_not_there() -> None:
+    with pytest.raises(ProcessError, match="cannot be executed"):
+        feed(["/nowhere/at/all"], lambda pipe: None)

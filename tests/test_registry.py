@@ -15,7 +15,7 @@ import requests
 
 from neurocommand.errors import RegistryError
 from neurocommand.model import ImageReference
-from neurocommand.registry import resolve
+from neurocommand.registry import opened, resolve
 from neurocommand.registrysession import MANIFEST_TYPES
 from tests.servers import Answer, Registry, Request, Respond, WebServer, oci_registry, refused_url, silent_server
 
@@ -321,3 +321,75 @@ def test_a_reference_reads_as_people_write_it() -> None:
 def test_what_is_no_reference_is_refused(registry: str, repository: str, tag: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         ImageReference(registry, repository, tag)
+
+
+# --- the content of an image ------------------------------------------------------------------------------------------
+
+CONFIGURATION = hashlib.sha256(b"{}").hexdigest()
+
+
+def test_manifest_and_blobs_by_digest(registry: Registry) -> None:
+    digest = push(registry.host, OCI)
+    with opened(reference(registry.host)) as image:
+        assert hashlib.sha256(image.manifest(digest)).hexdigest() == digest
+        with image.blob(CONFIGURATION) as chunks:
+            assert b"".join(chunks) == b"{}"
+
+
+def test_blobs_of_a_registry_with_passwords(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "htpasswd").write_text(HTPASSWD + "\n")
+    with oci_registry(tmp_path, f"{{htpasswd: {{realm: tests, path: {tmp_path / 'htpasswd'}}}}}") as registry:
+        digest = push(registry.host, OCI, ("ci", "s3cret"))
+        with (
+            opened(reference(registry.host)) as image,
+            pytest.raises(RegistryError, match=r"answers 401|log-in failed"),
+        ):
+            image.manifest(digest)
+        log_in(home, registry.host)
+        with opened(reference(registry.host)) as image, image.blob(CONFIGURATION) as chunks:
+            assert b"".join(chunks) == b"{}"
+
+
+def test_a_token_that_expires_is_asked_for_again(web_server: Serve) -> None:
+    tokens = iter(("one", "two"))
+    issued = web_server(lambda request: Answer(body=json.dumps({"token": next(tokens)}).encode()))
+    challenge = {"Www-Authenticate": f'Bearer realm="{issued.url}/token",service="x",scope="repository:x:pull"'}
+
+    def respond(request: Request) -> Answer:
+        wanted = "Bearer one" if request.path.endswith("first") else "Bearer two"
+        return Answer(body=b"x") if request.headers["Authorization"] == wanted else Answer(401, headers=dict(challenge))
+
+    server = web_server(respond)
+    with opened(reference(server.host)) as image:
+        for name in ("first", "second", "second"):
+            with image.blob(name) as chunks:
+                assert b"".join(chunks) == b"x"
+    assert len(issued.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer(404), "answers 404"),
+        (Answer(503), "answers 503"),
+        (Answer(429, headers={"Retry-After": "7"}), "asks to wait 7 s"),
+        (Answer(body=b"x" * 1000, sent=10), "does not send the image"),
+        (Answer(drop=True), "does not send the image"),
+        (Answer(body=b"another"), "another image manifest"),
+    ],
+)
+def test_content_that_does_not_come(answer: Answer, said: str, web_server: Serve) -> None:
+    server = web_server(lambda request: answer)
+    with opened(reference(server.host)) as image, pytest.raises(RegistryError, match=said):
+        image.manifest(DIGEST)
+    if said != "another image manifest":
+        with opened(reference(server.host)) as image, pytest.raises(RegistryError), image.blob(DIGEST) as chunks:
+            list(chunks)
+
+
+def test_content_without_a_server() -> None:
+    with (
+        opened(reference(refused_url().removeprefix("http://"))) as image,
+        pytest.raises(RegistryError, match="refused"),
+    ):
+        image.manifest(DIGEST)

@@ -207,13 +207,16 @@ def workshop(
     stored: Iterable[Release] = (),
 ) -> Workshop:
     """Return what actions on the wanted releases are carried out with; see Workshop."""
+    registries = registry.Registries(session.settings.registries)
     return Workshop(
         declarations={declaration.release: declaration for declaration in wanted.declarations},
         lock=session.lock,
         spool=spool,
         stores={store.name: store for store in session.stores},
         registries=session.settings.registries,
-        resolve=registry.Registries(session.settings.registries).resolve,
+        resolve=registries.resolve,
+        pull=registries.opened,
+        compression=session.settings.compression,
         deployer=deployer,
         listener=session.console,
         own_lock=own_lock,
