@@ -17,6 +17,7 @@ from neurocommand.registrysession import ABSENT, MANIFEST_TYPES, LoginError, Ove
 from neurocommand.settings import Budget, RegistrySettings
 
 _CHUNK = 1 << 18
+_NOT_SENT = "does not send the image"
 
 
 class Registries:
@@ -92,8 +93,8 @@ class _Door:
         self.repository = repository
 
     @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn whatever a request may raise into RegistryError."""
+    def errors(self, said: str = "cannot be asked") -> Iterator[None]:
+        """Turn whatever a request may raise into RegistryError; a network that fails is told in the given words."""
         try:
             yield
         except WaitError as error:
@@ -103,7 +104,7 @@ class _Door:
         except OversizedError as error:
             raise self.error(error.message) from error
         except (requests.RequestException, OSError) as error:
-            raise self.error(f"cannot be asked: {web.reason(error)}", "check the network and its name") from error
+            raise self.error(f"{said}: {web.reason(error)}", "check the network and its name") from error
 
     def ask(self, method: str, place: str, *, accept: bool = True) -> requests.Response:
         """Ask for something in the repository; the answer's body is not read yet."""
@@ -195,7 +196,7 @@ class Pull(_Door):
         Raises:
             RegistryError: it cannot be had, or is another one.
         """
-        with self._opened(f"manifests/sha256:{sha256}", accept=True) as answer, self.errors():
+        with self._opened(f"manifests/sha256:{sha256}", accept=True) as answer, self.errors(_NOT_SENT):
             body = registrysession.body_of(answer)
         if hashlib.sha256(body).hexdigest() != sha256:
             raise self.error("sends another image manifest than the one that was asked for")
@@ -213,7 +214,7 @@ class Pull(_Door):
 
     @contextlib.contextmanager
     def _opened(self, place: str, *, accept: bool) -> Iterator[requests.Response]:
-        with self.errors():
+        with self.errors(_NOT_SENT):
             answer = self.ask("GET", place, accept=accept)
         with answer:
             if answer.status_code != 200:
@@ -221,5 +222,5 @@ class Pull(_Door):
             yield answer
 
     def _chunks(self, answer: requests.Response) -> Iterator[bytes]:
-        with self.errors():
+        with self.errors(_NOT_SENT):
             yield from answer.iter_content(_CHUNK)
