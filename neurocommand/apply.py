@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neurocommand import download
 from neurocommand.deploy import Deployer
+from neurocommand.download import fetch as download
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, RegistryError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
@@ -21,7 +21,7 @@ from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
 from neurocommand.plan import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
-from neurocommand.settings import RegistrySettings
+from neurocommand.settings import DownloadSettings, RegistrySettings
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
 
@@ -75,6 +75,8 @@ class Workshop:
         listener: told about progress.
         own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
         stored: releases that some store is known to have, so that the spool need not keep them.
+        downloads: how objects are fetched.
+        sources: names of the stores that a release may be fetched from; empty: of all.
     """
 
     declarations: Mapping[Release, Declaration]
@@ -87,6 +89,8 @@ class Workshop:
     listener: Listener
     own_lock: LockFile | None = None
     stored: set[Release] = field(default_factory=set)
+    downloads: DownloadSettings = field(default_factory=DownloadSettings)
+    sources: Sequence[str] = ()
 
     def apply(self, plan: Plan) -> Iterator[Outcome]:
         """Carry a plan out and yield each action's outcome as it comes."""
@@ -232,7 +236,9 @@ class Workshop:
             self._locked(release)
         if artifact is None or not self.spool.holds(release, artifact):
             stores = [self.stores[name] for name in sources]
-            fetched = download.fetch(object_key(release), path, stores, artifact, self.listener, release.id)
+            fetched = download.fetch(
+                object_key(release), path, stores, artifact, self.listener, release.id, settings=self.downloads
+            )
             self.stored.add(release)
             if artifact is None and self.own_lock is not None:
                 sif.locate(path)
@@ -255,7 +261,7 @@ class Workshop:
 
     def _deploy(self, action: Deploy) -> str:
         deployer = self._root()
-        path = self._acquire(action.release, self.stores)
+        path = self._acquire(action.release, self.sources or self.stores)
         artifact = self._locked(action.release)
         record = deployer.deploy(self.declarations[action.release], artifact, path)
         return f"{len(record.commands)} commands"

@@ -17,6 +17,7 @@ from neurocommand.errors import Fault, FaultsError, UsageError, printable
 from neurocommand.jsontext import Document, read_bytes
 from neurocommand.settings import (
     DirectorySettings,
+    DownloadSettings,
     HttpSettings,
     RegistrySettings,
     S3Settings,
@@ -160,9 +161,9 @@ def _repeated_names(document: Document) -> list[Fault]:
 
 
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Let a file's own top-level keys replace the defaults; the sections install and publish merge by key."""
+    """Let a file's own top-level keys replace the defaults; some sections merge by key."""
     result = {**defaults, **own}
-    for section in ("install", "publish"):
+    for section in ("install", "publish", "downloads"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -188,6 +189,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         root=checked_root(path(root)) if root else None,
         publish_format=publish["format"],
         mount_points=tuple(publish["mount_points"]),
+        downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
     )
 
 

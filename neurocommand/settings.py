@@ -55,6 +55,18 @@ StoreSettings = DirectorySettings | S3Settings | HttpSettings
 
 
 @dataclass(frozen=True)
+class DownloadSettings:
+    """How objects are fetched: connections at once for one of them, with aria2 or without, and what knows the speeds.
+
+    ``speeds`` is the file in which the speeds of hosts are kept; None: each is measured anew.
+    """
+
+    connections: int = 8
+    aria2: bool = True
+    speeds: Path | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; paths are absolute."""
 
@@ -69,3 +81,4 @@ class Settings:
     root: Path | None
     publish_format: Format
     mount_points: tuple[str, ...]
+    downloads: DownloadSettings

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 LADDER = (
     {"model", "errors", "events"},
     {"process", "files", "jsontext", "observation", "places", "settings", "web"},
-    {"schema", "yamltext"},
+    {"schema", "yamltext", "aria2"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"plan", "render"},
     {"stores", "image", "download", "registry", "follow", "runlock", "spool"},
@@ -70,6 +70,7 @@ def test_imports_point_downwards(module: str) -> None:
 
 
 DOORS = {
+    "aria2p": {"neurocommand.aria2"},
     "subprocess": {"neurocommand.process"},
     "spython": {"neurocommand.image.sif"},
     "boto3": {"neurocommand.stores.s3"},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neurocommand.errors import ImageError
-from neurocommand.process import find_program, run
+from neurocommand.process import dying_with_us, find_program, run
 
 # unsquashfs 4.5.1 as an ordinary user; the device goes without, all else of the image is there (exit code 2).
 NO_DEVICE = re.compile(r"create_inode: could not create (character|block) device .*, because you're not superuser!")
@@ -50,12 +50,3 @@ def extract(image: Path, offset: int, directory: Path, names: Sequence[str] = ()
         else "the file may be damaged: compare it with the lock, or fetch it again"
     )
     raise ImageError(f"{image}: cannot be unpacked: {reason}", hint)
-
-
-def dying_with_us(signal: str) -> list[str]:
-    """Return what to put before a command so that it gets a signal when this process is killed.
-
-    A killed run must leave nobody behind that goes on writing. Empty where setpriv (util-linux) cannot be had; see
-    PR_SET_PDEATHSIG in prctl(2).
-    """
-    return ["setpriv", "--pdeathsig", signal] if find_program("setpriv") else []

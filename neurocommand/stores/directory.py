@@ -14,7 +14,7 @@ from typing import BinaryIO
 from neurocommand.errors import StoreError, StoreFullError
 from neurocommand.files import copy_with_digest, current_umask, partial, remove_leftovers
 from neurocommand.model import SHA256, Artifact, StoredObject
-from neurocommand.stores.interface import KEY, Advance, check_key
+from neurocommand.stores.interface import KEY, Advance, Link, check_key
 from neurocommand.stores.transfer import GuardedReader, check_kept, check_sent, receive
 
 RECORDS = ".sha256"
@@ -38,6 +38,7 @@ class DirectoryStore:
 
     listable = True
     lists_digests = True
+    local = True
 
     def __init__(self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False) -> None:
         self.name = name
@@ -82,6 +83,10 @@ class DirectoryStore:
             stated = StoredObject(key, os.fstat(source.fileno()).st_size)
             reader = GuardedReader(self.name, source, lambda: self._normalised(f"cannot read {key}"))
             return receive(reader, path, stated, advance)
+
+    def link(self, key: str) -> Link | None:
+        """Return None: only ``get`` reads it."""
+        return None
 
     def delete(self, key: str) -> None:
         """Remove an object and what is remembered of it."""

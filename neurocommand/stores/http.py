@@ -13,7 +13,7 @@ import urllib3
 from neurocommand import web
 from neurocommand.errors import StoreError, TransientStoreError, UsageError
 from neurocommand.model import SHA256, SIZE_LIMIT, Artifact, StoredObject
-from neurocommand.stores.interface import Advance, check_key
+from neurocommand.stores.interface import Advance, Link, check_key
 from neurocommand.stores.transfer import GuardedReader, receive
 
 _AT_ONCE = 1 << 16  # bytes
@@ -50,6 +50,7 @@ class HttpStore:
     writable = False
     listable = False
     lists_digests = False
+    local = False
 
     def __init__(self, name: str, url: str, absent: tuple[int, ...] = (404, 410), timeout: float = 60.0) -> None:
         parts = urlsplit(url)
@@ -85,6 +86,13 @@ class HttpStore:
     def delete(self, key: str) -> None:
         """Refuse: the store is read-only."""
         raise StoreError(f"store {self.name}: is read-only (plain http)")
+
+    def link(self, key: str) -> Link | None:
+        """Return the object's address; a user and password, of the address or of ~/.netrc, become a header."""
+        check_key(self.name, key)
+        with self._normalised("has no readable address"):
+            headers = web.basic_authorization(self.url)
+        return Link(f"{self._shown_url()}/{key}", headers, None)
 
     def close(self) -> None:
         """Close the connections that are kept for the next request."""

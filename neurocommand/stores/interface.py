@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from neurocommand.errors import StoreError
 from neurocommand.model import Artifact, StoredObject
@@ -24,6 +25,19 @@ def check_key(store: str, key: str) -> None:
     """
     if not KEY.fullmatch(key):
         raise StoreError(f"store {store}: {key!r} is no key of an object", "use <application>_<version>_<date>.simg")
+
+
+@dataclass(frozen=True)
+class Link:
+    """An address from which any HTTP client may read an object, with Range.
+
+    ``headers`` (name, value) go with the request, and to no other host. ``expires_in`` is how many seconds the address
+    is good for from now on; None: for ever.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    expires_in: float | None
 
 
 class Store(Protocol):
@@ -45,6 +59,7 @@ class Store(Protocol):
     writable: bool
     listable: bool
     lists_digests: bool  # whether list() states every digest that stat() states
+    local: bool  # whether its objects are files of this machine
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object whose key is one (``KEY``), sorted; foreign keys are passed over.
@@ -97,3 +112,18 @@ class Store(Protocol):
             StoreError: the store did not remove it, or cannot tell.
         """
         ...
+
+    def link(self, key: str) -> Link | None:
+        """Return where the object can be read over HTTP, if it is there; None when only ``get`` reads it.
+
+        Raises:
+            StoreError: the store cannot tell.
+        """
+        ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A store that asks another one again when that may help; who has others to ask can ask that one directly."""
+
+    inner: Store

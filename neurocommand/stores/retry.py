@@ -11,7 +11,7 @@ from tenacity.wait import wait_base
 
 from neurocommand.errors import TransientStoreError
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance, Store
+from neurocommand.stores.interface import Advance, Link, Store
 
 # A server that asks for a longer wait than this many seconds is given up for this run.
 LONGEST_WAIT = 60.0
@@ -38,6 +38,7 @@ class RetryingStore:
         self.writable = inner.writable
         self.listable = inner.listable
         self.lists_digests = inner.lists_digests
+        self.local = inner.local
         self._backoff = wait or tenacity.wait_random_exponential(multiplier=0.5, max=20)
         self._transfers = self._retrying(tenacity.stop_after_attempt(attempts))
         self._questions = self._retrying(
@@ -63,6 +64,10 @@ class RetryingStore:
     def delete(self, key: str) -> None:
         """Delete from the inner store."""
         self._questions(lambda: self.inner.delete(key))
+
+    def link(self, key: str) -> Link | None:
+        """Ask the inner store for an address."""
+        return self._questions(lambda: self.inner.link(key))
 
     def _retrying(self, stop: stop_base) -> tenacity.Retrying:
         return tenacity.Retrying(stop=stop, wait=self._wait, retry=tenacity.retry_if_exception(_may_help), reraise=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from neurocommand.errors import StoreError
 from neurocommand.model import SHA256, Artifact, StoredObject
-from neurocommand.stores.interface import KEY, Advance, check_key
+from neurocommand.stores.interface import KEY, Advance, Link, check_key
 from neurocommand.stores.s3faults import code, normalised, status
 from neurocommand.stores.transfer import GuardedReader, VerifiedReader, check_kept, receive
 
@@ -42,6 +42,7 @@ class S3Store:
 
     listable = True
     lists_digests = False
+    local = False
 
     def __init__(  # noqa: PLR0913
         self,
@@ -113,6 +114,10 @@ class S3Store:
         with closing(answer["Body"]) as body:
             reader = GuardedReader(self.name, body, lambda: self._normalised(f"{key} broke off"))
             return receive(reader, path, self._stated(key, answer), advance)
+
+    def link(self, key: str) -> Link | None:
+        """Return None: only ``get`` reads it."""
+        return None
 
     def delete(self, key: str) -> None:
         """Remove an object; S3 answers the same for an absent one."""
