@@ -50,11 +50,13 @@ OPTIONS = {
 }
 # aria2 itself reads these, unlike requests with their names in capitals too: each job is told its proxies instead
 _UNSET = {f"{scheme}_proxy": "" for scheme in ("http", "https", "ftp", "all", "no")}
-_BEGINNING = 10.0  # seconds within which the daemon must listen
+_BEGINNING = 10.0  # seconds within which the daemon must listen, and end a job
+_UNDER_WAY = ("active", "waiting", "paused")
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \[(?P<level>[A-Z]+)\] (?P<text>.*)")
 _ABORTED = re.compile(r".*Download aborted\. URI=(?P<url>\S+)")
 _ADDRESS = re.compile(r"URI=\S+")  # may hold a signature
 _WHERE = re.compile(r"^.*?\[\w+\.cc:\d+\] (errorCode=\d+ )?")
+_RECORD = "ProgressInfoFile.cc"  # where aria2 reads its record of what is there
 # aria2's exit codes that are about the local file; see EXIT STATUS of its manual
 _LOCAL = {"9": errno.ENOSPC, "13": errno.EEXIST, "15": errno.EIO, "16": errno.EIO, "17": errno.EIO, "18": errno.EIO}
 
@@ -87,12 +89,14 @@ class Daemon:
 
     Args:
         authorities: the file of trusted certificates.
+        holding: an open file whose lock is to last as long as the daemon, which may outlive us by a moment.
 
     Raises:
         ProcessError: on entering, when it cannot be started.
     """
 
-    def __init__(self, authorities: str) -> None:
+    def __init__(self, authorities: str, holding: int) -> None:
+        self._holding = holding
         self._secret = secrets.token_urlsafe(32)
         self._options = {**OPTIONS, "rpc-secret": self._secret, "ca-certificate": authorities}
         self._options["stop-with-process"] = str(os.getpid())
@@ -112,7 +116,7 @@ class Daemon:
             path = Path(directory, "aria2.conf")
             options = {**self._options, "rpc-listen-port": str(port)}
             path.write_text("".join(f"{name}={value}\n" for name, value in options.items()), encoding="utf-8")
-            self._program = Background([PROGRAM, f"--conf-path={path}"], _UNSET)
+            self._program = Background([PROGRAM, f"--conf-path={path}"], _UNSET, holding=[self._holding])
             self._program.__enter__()
             try:
                 if self._listens():
@@ -176,12 +180,13 @@ class Daemon:
 
 
 class Job:
-    """One object under way."""
+    """One object under way; ``unreadable``: its record of what is there is of no use, which is no address's fault."""
 
     def __init__(self, daemon: Daemon, gid: str) -> None:
         self._daemon = daemon
         self._gid = gid
         self._aborted: str | None = None
+        self.unreadable = False
 
     def state(self) -> State:
         """Ask how it stands.
@@ -195,7 +200,7 @@ class Job:
         status, done = found["status"], int(found["completedLength"])
         if status == "complete":
             return State("complete", done, {})
-        if status in ("active", "waiting"):
+        if status in _UNDER_WAY:
             return State("active", done, self._speeds())
         code, reason = found.get("errorCode", ""), found.get("errorMessage", "") or "no address is left"
         if code in _LOCAL:
@@ -219,6 +224,8 @@ class Job:
             stamped = _STAMPED.fullmatch(line)
             if stamped is None:
                 # the cause stands below, its root last
+                if _RECORD in line:
+                    self.unreadable = True
                 if self._aborted is not None and line.strip():
                     found = [*found[:-1], Fault(self._aborted, _reason(line))]
                 continue
@@ -226,7 +233,7 @@ class Job:
             self._aborted = aborted["url"] if aborted is not None else None
             if self._aborted is not None:
                 found.append(Fault(self._aborted, "the download was aborted"))
-        return found
+        return [] if self.unreadable else found
 
     def change(self, gone: Sequence[str], new: Sequence[str] = ()) -> None:
         """Use some addresses no more, and others from now on; a job that has ended stays as it is."""
@@ -236,9 +243,14 @@ class Job:
             return
 
     def stop(self) -> None:
-        """End it; what it has stays, and can be continued."""
+        """End it, and wait until it has; what it got stays, and can be continued."""
+        deadline = time.monotonic() + _BEGINNING
         try:
             self._daemon.call("aria2.forceRemove", self._gid)
+            while self._daemon.call("aria2.tellStatus", self._gid, ["status"])["status"] in _UNDER_WAY:
+                if time.monotonic() > deadline:
+                    raise ProcessError(f"{PROGRAM}: does not end a download")
+                time.sleep(0.02)
         except ProcessError:
             return
 

@@ -101,13 +101,22 @@ class Background:
         argv: program and arguments.
         env: variables added to the environment.
         patience: seconds that it has to end.
+        holding: open files that it keeps open as well, so that their locks last as long as it runs.
 
     Raises:
         ProcessError: on entering, when it cannot be started.
     """
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None = None, patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        patience: float = 5.0,
+        holding: Sequence[int] = (),
+    ) -> None:
         self.argv = [*dying_with_us("TERM"), *argv]
+        self.holding = tuple(holding)
         self.env = {**os.environ, **(env or {})}
         self.patience = patience
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -122,6 +131,7 @@ class Background:
                 stderr=subprocess.STDOUT,
                 env=self.env,
                 start_new_session=True,
+                pass_fds=self.holding,
             )
         except OSError as error:
             raise ProcessError(f"{self.argv[0]}: cannot be started: {error.strerror}") from error

@@ -89,12 +89,15 @@ Respond = Callable[[Request], Answer]
 class WebServer:
     """A server on loopback that asks ``respond`` what to say; ``requests`` keeps what it was asked.
 
+    ``sent`` counts the bytes of bodies that it could send.
+
     With ``certificate`` (a PEM file with certificate and key, see ``own_certificate``) it speaks https.
     """
 
     def __init__(self, respond: Respond, certificate: Path | None = None) -> None:
         self.respond = respond
         self.requests: list[Request] = []
+        self.sent = 0
         self.stopping = threading.Event()
         outer = self
 
@@ -156,6 +159,7 @@ class WebServer:
         began = time.monotonic()
         for start in range(0, len(body), step):
             handler.wfile.write(body[start : start + step])
+            self.sent += len(body[start : start + step])
             due = began + (start + step) / answer.rate - time.monotonic() if answer.rate else 0.0
             if due > 0 and self.stopping.wait(due):
                 break

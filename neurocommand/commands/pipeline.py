@@ -174,6 +174,7 @@ def workshop(
     *,
     own_lock: LockFile | None = None,
     stored: Iterable[Release] = (),
+    sources: Sequence[str] = (),
 ) -> Workshop:
     """Return what actions on the wanted releases are carried out with; see Workshop."""
     return Workshop(
@@ -187,6 +188,8 @@ def workshop(
         listener=session.console,
         own_lock=own_lock,
         stored=set(stored),
+        downloads=session.settings.downloads,
+        sources=sources,
     )
 
 

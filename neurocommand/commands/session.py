@@ -13,6 +13,7 @@ import click
 
 from neurocommand import jsontext, manifest
 from neurocommand.commands.console import Console
+from neurocommand.errors import UsageError
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 
@@ -87,6 +88,18 @@ class Session:
     def stores(self) -> tuple[Store, ...]:
         """The configured stores, in their order."""
         return tuple(_store(entry) for entry in self.settings.stores)
+
+    def chosen_stores(self, names: Sequence[str]) -> tuple[Store, ...]:
+        """Return the stores of some names, in the order of the configuration; all of them when none is named.
+
+        Raises:
+            UsageError: the configuration has no store of a name.
+        """
+        known = [store.name for store in self.settings.stores]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(f"there is no store {', '.join(unknown)}", f"the stores are {', '.join(known) or 'none'}")
+        return tuple(store for store in self.stores if not names or store.name in names)
 
     @contextlib.contextmanager
     def closing_stores(self) -> Iterator[Sequence[Store]]:
@@ -167,6 +180,19 @@ def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def _complete_store(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    session = ctx.find_root().obj or Session(None, verbose=False, quiet=True, log_file=None)
+    return sorted(store.name for store in session.settings.stores if store.name.startswith(incomplete))
+
+
+takes_sources = click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="STORE",
+    shell_complete=_complete_store,
+    help="Download from this store only; may be given more than once.",
+)
 takes_releases = click.argument("releases", nargs=-1, metavar="[RELEASE]...", shell_complete=complete_release)
 takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -102,14 +101,15 @@ class Locked:
                 continue
             self.verdicts.start(self.artifact.size)
             # not into the part: what is left of a store's own means may have holes that nobody knows of
-            self.part.restart()
+            if free_space(self.part.path.parent) < self.artifact.size:
+                self.part.restart()
             try:
                 got = store.get(self.key, self.part.other, self.verdicts.advance)
             except StoreError as error:
                 self.verdicts.drop(store.name, error.message)
                 continue
             if got == (self.artifact.sha256, self.artifact.size):
-                os.replace(self.part.other, self.part.path)
+                self.part.replace()
                 return Fetched(*got, store.name)
             self.verdicts.differs(store.name, shown(*got), self.artifact)
         return None
@@ -226,7 +226,7 @@ class Locked:
         if self.part.size > self.artifact.size:
             self.part.restart()
         try:
-            with aria2.Daemon(authorities) as daemon:
+            with aria2.Daemon(authorities, self.part.lock) as daemon:
                 job = Together(
                     daemon, self.key, self.artifact.size, self.part, self.verdicts, self.settings.connections
                 )

@@ -193,17 +193,17 @@ def probe(store: Store, link: Link, size: int, known: float | None, look_up: spe
     Raises:
         StoreError: there is an error in place of the object, or another length, or no part of it can be asked for.
     """
-    wanted = min(size, HEAD if known else MEASURED)
+    wanted, body = min(size, HEAD if known else MEASURED), bytearray()
     began = time.monotonic()
     try:
         with web.Session(read=20) as session, session.open_span(link.url, link.headers, 0, wanted - 1) as answer:
             check_span(answer, 0, wanted - 1, size)
-            body = bytearray()
             while len(body) < wanted and (chunk := answer.raw.read1(HEAD)):
                 body += chunk
                 look_up(len(body))
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        raise StoreError(f"store {store.name}: {web.reason(error)}") from error
+        broken = f"broke off after {len(body)} of {wanted} bytes: " if body else ""
+        raise StoreError(f"store {store.name}: {broken}{web.reason(error)}") from error
     if len(body) != wanted:
         raise StoreError(f"store {store.name}: broke off after {len(body)} of {wanted} bytes")
     speed = known or len(body) / max(time.monotonic() - began, 1e-6)

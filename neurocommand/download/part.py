@@ -7,10 +7,13 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 from neurocommand.errors import BusyError
 from neurocommand.files import make_durable
+
+ENDING = 5.0  # seconds
 
 
 class Part:
@@ -60,15 +63,31 @@ class Part:
                 self.path.unlink()
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                return descriptor  # a file system without locks
+            self._hold(descriptor)
+        except BaseException:
             os.close(descriptor)
-            raise BusyError(
-                f"{self.final}: another process is downloading it", "wait until it has ended, then run again"
-            ) from error
+            raise
         return descriptor
+
+    def _hold(self, descriptor: int) -> None:
+        # the aria2c of a run that was killed may need a moment to put its files in order, and holds the lock till then
+        deadline = time.monotonic() + ENDING
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    return None  # a file system without locks
+                if time.monotonic() > deadline:
+                    raise BusyError(
+                        f"{self.final}: another process is downloading it", "wait until it has ended, then run again"
+                    ) from error
+            time.sleep(0.05)
+
+    @property
+    def lock(self) -> int:
+        """The open file that holds the lock."""
+        return self._descriptor
 
     @property
     def size(self) -> int:
@@ -92,6 +111,11 @@ class Part:
         """Forget what it holds."""
         os.ftruncate(self._descriptor, 0)
         self.control.unlink(missing_ok=True)
+
+    def replace(self) -> None:
+        """Take what was written under the other name instead."""
+        self.restart()
+        os.replace(self.other, self.path)
 
     def keep(self) -> None:
         """Give it its name, durable first."""

@@ -61,23 +61,26 @@ class Together:
         """
         self._live = {mirror.url: mirror for mirror in taking_part}
         self._moved = time.monotonic()
-        begun_at = -1
+        before: tuple[int, int] | None = None
         while self._live:
-            # a job that lost its last address can be begun again with a new one, as long as that leads anywhere
-            if self._done == begun_at:
-                self._drop_all("it sends no more")
+            # begun again without those that held it up, or with new addresses; as long as that leads anywhere
+            if before == (self._done, len(self._live)):
+                self._drop_all("sends no more")
                 break
-            begun_at = self._done
+            before = self._done, len(self._live)
             job = self.daemon.job(list(self._live), self.part.path, self.connections)
             try:
                 if self._watch(job):
                     return list(self._live.values())
             finally:
                 job.stop()
+            if job.unreadable:
+                self.part.restart()
+                before = None
         return []
 
     def _watch(self, job: aria2.Job) -> bool:
-        """Look after a job to its end; False when it failed."""
+        """Look after a job to its end; False when it failed, or is to be begun again with those that are left."""
         pause = POLLED[0]
         while True:
             state = job.state()
@@ -90,8 +93,9 @@ class Together:
             for fault in faults:
                 self._failed(job, fault)
             if state.status == "failed":
-                return self._ended(state)
-            self._watch_speeds(job, state)
+                return False if job.unreadable else self._ended(state)
+            if self._drop_the_slow(state):
+                return False
             if time.monotonic() - self._moved > STALLED:
                 self._drop_all(f"sent nothing for {STALLED:.0f} s")
                 return False
@@ -130,28 +134,34 @@ class Together:
         self._live[fresh.url] = fresh
         job.change([fault.url], [fresh.url])
 
-    def _watch_speeds(self, job: aria2.Job, state: aria2.State) -> None:
-        """Take mirrors out that hold up the end: those that send nothing, or next to nothing beside the others."""
-        now = time.monotonic()
+    def _drop_the_slow(self, state: aria2.State) -> bool:
+        """Drop mirrors that hold up the end: they send nothing, or next to nothing beside the others.
+
+        aria2 would wait for the connections that are open to them, so that the job has to be begun again.
+        """
+        now, before = time.monotonic(), len(self._live)
         self._best = max(self._best, *state.speeds.values(), 0)
-        for url in [url for url in self._live if url in state.speeds]:
-            speed = state.speeds[url]
-            quiet = self._quiet.setdefault(url, now)
-            slow = self._slow.setdefault(url, now)
-            if speed:
-                self._quiet[url] = now
-            if speed * SLOWER >= self._best:
-                self._slow[url] = now
-            if len(self._live) < 2 or not self._best:
-                continue
-            if not speed and now - quiet > SILENT:
-                job.change([url])
+        for url in list(self._live):
+            speed, others = state.speeds.get(url), self._others(url, state)
+            if speed is None or speed > 0 or not others:
+                self._quiet.pop(url, None)
+            if speed is None or speed * SLOWER >= others:
+                self._slow.pop(url, None)
+            elif not speed and now - self._quiet.setdefault(url, now) > SILENT:
                 self._name(url, f"sent nothing for {SILENT:.0f} s")
-            elif now - slow > SLOW:
-                job.change([url])
-                self._name(url, f"gives {speed} bytes per second, another one gave {self._best}")
-        for url in self._live.keys() - state.speeds.keys():
-            self._quiet[url] = self._slow[url] = now
+            elif now - self._slow.setdefault(url, now) > SLOW:
+                self._name(url, f"gives {speed} bytes per second, another one {others}")
+        return len(self._live) < before
+
+    def _others(self, url: str, state: aria2.State) -> int:
+        """Return what the best of the others gives now; where one is idle, since all else is done, what it could give.
+
+        None of them gives anything where it is our own connection that is slow: nobody is dropped for that.
+        """
+        others = self._live.keys() - {url}
+        if others - state.speeds.keys():
+            return self._best
+        return max((state.speeds[other] for other in others), default=0)
 
     def _name(self, url: str, reason: str) -> None:
         mirror = self._live.pop(url, None)
