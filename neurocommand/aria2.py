@@ -204,7 +204,9 @@ class Job:
             return State("active", done, self._speeds())
         code, reason = found.get("errorCode", ""), found.get("errorMessage", "") or "no address is left"
         if code in _LOCAL:
-            raise OSError(_LOCAL[code], os.strerror(_LOCAL[code]) if code == "9" else _reason(reason))
+            causes = [fault.reason for fault in self.faults()]
+            full = os.strerror(_LOCAL[code]) if code == "9" else ""
+            raise OSError(_LOCAL[code], full or (causes or [_reason(reason)])[-1])
         return State("failed", done, {}, _reason(reason))
 
     def _speeds(self) -> dict[str, int]:

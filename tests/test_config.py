@@ -21,7 +21,7 @@ from neurocommand.config import ConfigurationError
 from neurocommand.errors import UsageError
 from neurocommand.layout import Root
 from neurocommand.places import KEPT
-from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
+from neurocommand.settings import DirectorySettings, DownloadSettings, HttpSettings, S3Settings
 
 
 def write(path: Path, text: str) -> Path:
@@ -47,6 +47,23 @@ def test_the_defaults_have_one_writable_store_and_public_mirrors(own_home: Path)
     assert found.root is None
     assert found.install_format == "sif"
     assert Path(found.lock).name == "apps.lock.json"
+
+
+def test_downloads_merge_with_the_defaults(tmp_path: Path, own_home: Path) -> None:
+    speeds = own_home / ".local/state/neurocommand/speeds.json"
+    assert config.load(environ={}).downloads == DownloadSettings(8, True, speeds)
+    path = write(tmp_path / "n.yaml", "downloads: {aria2: false}\nstate: here\n")
+    assert config.load(path, {}).downloads == DownloadSettings(8, False, tmp_path / "here/speeds.json")
+    path = write(tmp_path / "n.yaml", "downloads: {connections: 2}\n")
+    assert config.load(path, {}).downloads == DownloadSettings(2, True, speeds)
+
+
+@pytest.mark.parametrize(
+    "text", ["{connections: 0}", "{connections: 65}", "{connections: x}", "{aria2: 1}", "{other: 1}"]
+)
+def test_downloads_that_cannot_be_meant(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"n\.yaml:1: downloads"):
+        config.load(write(tmp_path / "n.yaml", f"downloads: {text}\n"), {})
 
 
 def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> None:
