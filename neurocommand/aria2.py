@@ -35,8 +35,10 @@ OPTIONS = {
     # the addresses were asked for just before: the system's own resolver knows them, and knows more than aria2's
     "async-dns": "false",
     "file-allocation": "none",
-    # a mebibyte for each connection at least; a killed run knows what it had a second before
-    "min-split-size": "1M",
+    # what it calls complete is in the file, and mostly in order: it is read there while the rest arrives
+    "disk-cache": "0",
+    "stream-piece-selector": "inorder",
+    # a killed run knows what it had a second before
     "auto-save-interval": "1",
     "max-tries": "2",
     "retry-wait": "0",
@@ -76,12 +78,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class State:
-    """How a job stands: bytes done so far, what each address in use gives at the moment in bytes per second."""
+    """How a job stands: bytes done so far, what each address in use gives at the moment in bytes per second.
+
+    ``beginning``: so many bytes from the first one on are there.
+    """
 
     status: Literal["active", "complete", "failed"]
     done: int
     speeds: dict[str, int]
     reason: str = ""
+    beginning: int = 0
 
 
 class Daemon:
@@ -139,11 +145,17 @@ class Daemon:
             said = line
         raise ProcessError(f"{PROGRAM}: does not start: {said or 'it says nothing'}")
 
-    def job(self, urls: Sequence[str], path: Path, connections: int) -> Job:
+    def job(self, urls: Sequence[str], path: Path, connections: int, piece: int = 1 << 20) -> Job:
         """Begin to fetch one object from all of some addresses at once; the first ones are used first.
 
         A file that is there is continued when aria2's own record of it (``<path>.aria2``) is there as well, else it is
         taken for the object's beginning.
+
+        Args:
+            urls: the addresses.
+            path: the file to write.
+            connections: how many at once.
+            piece: bytes that are asked for at once, a power of two.
 
         Raises:
             ProcessError: the daemon did not take it.
@@ -152,6 +164,8 @@ class Daemon:
             "dir": str(path.parent),
             "out": path.name,
             "split": str(connections),
+            "piece-length": str(piece),
+            "min-split-size": str(piece),
             "max-connection-per-server": str(min(connections, PER_SERVER)),
             **_proxies(urls),
         }
@@ -195,13 +209,14 @@ class Job:
             OSError: the local file cannot be written.
             ProcessError: the daemon is gone.
         """
-        asked = ["status", "completedLength", "errorCode", "errorMessage"]
+        asked = ["status", "completedLength", "errorCode", "errorMessage", "bitfield", "pieceLength"]
         found = self._daemon.call("aria2.tellStatus", self._gid, asked)
         status, done = found["status"], int(found["completedLength"])
         if status == "complete":
             return State("complete", done, {})
         if status in _UNDER_WAY:
-            return State("active", done, self._speeds())
+            beginning = _beginning(found.get("bitfield", ""), int(found.get("pieceLength", 0)))
+            return State("active", done, self._speeds(), beginning=min(beginning, done))
         code, reason = found.get("errorCode", ""), found.get("errorMessage", "") or "no address is left"
         if code in _LOCAL:
             causes = [fault.reason for fault in self.faults()]
@@ -255,6 +270,16 @@ class Job:
                 time.sleep(0.02)
         except ProcessError:
             return
+
+
+def _beginning(bitfield: str, piece: int) -> int:
+    """Return how many bytes are there before the first piece that is not.
+
+    >>> _beginning("ff80", 10), _beginning("7f", 10), _beginning("", 10)
+    (90, 0, 0)
+    """
+    bits = f"{int(bitfield, 16):0{4 * len(bitfield)}b}" if bitfield else ""
+    return piece * (len(bits) - len(bits.lstrip("1")))
 
 
 def usable(url: str, route: web.Route) -> str:

@@ -18,7 +18,13 @@ from neurocommand.errors import printable
 from neurocommand.jsontext import Document, Position
 
 _RULES = {"maxLength": "too long", "minLength": "must not be empty", "minItems": "must not be empty"}
-_TYPES = {"object": "an object", "array": "a list", "string": "a text", "boolean": "true or false"}
+_TYPES = {
+    "object": "an object",
+    "array": "a list",
+    "string": "a text",
+    "boolean": "true or false",
+    "integer": "a whole number",
+}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import RawIOBase
+
 import requests
 import urllib3
 
@@ -32,7 +34,7 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count) -> None:
     done = part.size
     if done == size:
         return
-    with open(part.path, "r+b") as target, web.Session() as session:
+    with open(part.path, "r+b", buffering=0) as target, web.Session() as session:
         target.seek(done)
         try:
             answer = session.open_span(mirror.url, mirror.headers, done)
@@ -40,7 +42,7 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count) -> None:
                 check_span(answer, done, size - 1, size)
                 while chunk := answer.raw.read1(_AT_ONCE):
                     try:
-                        target.write(chunk)
+                        _write(target, chunk)
                     except OSError as error:
                         raise _LocalError(error) from error
                     done += len(chunk)
@@ -51,6 +53,13 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count) -> None:
             raise StoreError(f"store {mirror.name}: {web.reason(error)} after {done} of {size} bytes") from error
     if done != size:
         raise StoreError(f"store {mirror.name}: broke off after {done} of {size} bytes")
+
+
+def _write(target: RawIOBase, chunk: bytes) -> None:
+    """Write all of it, without a buffer: what was announced is in the file."""
+    left = memoryview(chunk)
+    while left:
+        left = left[target.write(left) or 0 :]
 
 
 class _LocalError(Exception):

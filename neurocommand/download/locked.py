@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import requests
@@ -12,13 +11,14 @@ import urllib3
 
 from neurocommand import aria2, web
 from neurocommand.download import inturn, mirrors, speeds
+from neurocommand.download.following import Following
 from neurocommand.download.mirrors import Different, Finding, Linkless, Mirror, Useless
 from neurocommand.download.part import Part
 from neurocommand.download.together import Together
 from neurocommand.download.verdicts import Fetched, Verdicts, shown
 from neurocommand.errors import ProcessError, StoreError
 from neurocommand.events import Noted
-from neurocommand.files import digest_of, free_space
+from neurocommand.files import free_space
 from neurocommand.model import Artifact
 from neurocommand.settings import DownloadSettings
 from neurocommand.stores.interface import Store
@@ -46,6 +46,7 @@ class Locked:
         self.artifact = artifact
         self.verdicts = verdicts
         self.settings = settings
+        self._got = ("", 0)
 
     def run(self, sources: Sequence[Store]) -> Fetched:
         """Get the locked bytes: from a directory of this machine, else from all mirrors at once, else one by one.
@@ -186,13 +187,12 @@ class Locked:
                     return
 
     def _checked(self, gave: Sequence[Mirror]) -> Fetched | None:
-        got = digest_of(self.part.path)
-        if got != (self.artifact.sha256, self.artifact.size):
+        if self._got != (self.artifact.sha256, self.artifact.size):
             return None
-        return Fetched(*got, _names(gave))
+        return Fetched(*self._got, _names(gave))
 
     def _differs(self, mirror: Mirror) -> None:
-        self.verdicts.differs(mirror.name, shown(*digest_of(self.part.path)), self.artifact)
+        self.verdicts.differs(mirror.name, shown(*self._got), self.artifact)
         self.part.restart()
 
     def _note(self, message: str) -> None:
@@ -208,14 +208,23 @@ class Locked:
                 return gave
             # without aria2, all of them; else those that it could not take
             left = [mirror for mirror in left if gave is None or mirror not in fit]
-        gave = list[Mirror]()
-        for mirror in left:
-            if mirror.name in self.verdicts.dropped:
-                continue
-            gave.append(mirror)
-            with self._dropping(mirror):
-                inturn.go_on(mirror, self.part, self.artifact.size, self.verdicts.advance)
-                return gave
+        return self._in_turn([mirror for mirror in left if mirror.name not in self.verdicts.dropped])
+
+    def _in_turn(self, left: Sequence[Mirror]) -> list[Mirror]:
+        with Following(self.part.path) as following:
+
+            def advance(done: int) -> None:
+                following.grown(done)
+                self.verdicts.advance(done)
+
+            for number, mirror in enumerate(left):
+                try:
+                    inturn.go_on(mirror, self.part, self.artifact.size, advance)
+                except StoreError as error:
+                    self.verdicts.drop(mirror.name, error.message)
+                    continue
+                self._got = following.finish()
+                return list(left[: number + 1])
         return []
 
     def _together(self, fit: Sequence[Mirror]) -> list[Mirror] | None:
@@ -226,21 +235,23 @@ class Locked:
         if self.part.size > self.artifact.size:
             self.part.restart()
         try:
-            with aria2.Daemon(authorities, self.part.lock) as daemon:
+            with Following(self.part.path) as following, aria2.Daemon(authorities, self.part.lock) as daemon:
                 job = Together(
-                    daemon, self.key, self.artifact.size, self.part, self.verdicts, self.settings.connections
+                    daemon,
+                    self.key,
+                    self.artifact.size,
+                    self.part,
+                    verdicts=self.verdicts,
+                    connections=self.settings.connections,
+                    following=following,
                 )
-                return job.run(fit)
+                gave = job.run(fit)
+                if gave:
+                    self._got = following.finish()
+                return gave
         except ProcessError as error:
             self._note(f"downloading without aria2: {error.message}")
             return None
-
-    @contextlib.contextmanager
-    def _dropping(self, mirror: Mirror) -> Iterator[None]:
-        try:
-            yield
-        except StoreError as error:
-            self.verdicts.drop(mirror.name, error.message)
 
 
 def _unfit(mirror: Mirror) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from neurocommand import aria2
 from neurocommand.download import mirrors
+from neurocommand.download.following import Following
 from neurocommand.download.mirrors import Mirror
 from neurocommand.download.part import Part
 from neurocommand.download.verdicts import Verdicts
@@ -33,10 +34,19 @@ class Together:
         part: the file to write.
         verdicts: told about progress and dropped mirrors.
         connections: how many at once, over all mirrors.
+        following: takes the file's digest.
     """
 
     def __init__(
-        self, daemon: aria2.Daemon, key: str, size: int, part: Part, verdicts: Verdicts, connections: int
+        self,
+        daemon: aria2.Daemon,
+        key: str,
+        size: int,
+        part: Part,
+        *,
+        verdicts: Verdicts,
+        connections: int,
+        following: Following,
     ) -> None:
         self.daemon = daemon
         self.key = key
@@ -44,6 +54,7 @@ class Together:
         self.part = part
         self.verdicts = verdicts
         self.connections = connections
+        self.following = following
         self._live: dict[str, Mirror] = {}
         self._renewed: dict[str, int] = {}
         self._quiet: dict[str, float] = {}
@@ -68,7 +79,7 @@ class Together:
                 self._drop_all("sends no more")
                 break
             before = self._done, len(self._live)
-            job = self.daemon.job(list(self._live), self.part.path, self.connections)
+            job = self.daemon.job(list(self._live), self.part.path, self.connections, _piece(self.size))
             try:
                 if self._watch(job):
                     return list(self._live.values())
@@ -103,6 +114,7 @@ class Together:
             pause = min(1.5 * pause, POLLED[1])
 
     def _see_progress(self, state: aria2.State) -> None:
+        self.following.grown(state.beginning)
         if state.done > self._done:
             self._moved = time.monotonic()
             self.verdicts.advance(state.done)
@@ -171,3 +183,12 @@ class Together:
     def _drop_all(self, reason: str) -> None:
         for url in list(self._live):
             self._name(url, reason)
+
+
+def _piece(size: int) -> int:
+    """Return how much is asked for at once: large pieces waste little time between them, small ones share the end well.
+
+    >>> _piece(5_000_000) >> 20, _piece(500_000_000) >> 20, _piece(20_000_000_000) >> 20
+    (1, 4, 16)
+    """
+    return min(max(1 << (size // 128).bit_length(), 1 << 20), 16 << 20)
