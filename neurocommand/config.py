@@ -235,7 +235,9 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
     match entry["kind"]:
         case "directory":
             path, writable = _path(entry["path"], base), entry.get("writable", True)
-            return DirectorySettings(entry["name"], path, writable, entry.get("create", False))
+            return DirectorySettings(
+                entry["name"], path, writable, entry.get("create", False), url=entry.get("url", "").rstrip("/")
+            )
         case "s3":
             return S3Settings(
                 name=entry["name"],
@@ -246,6 +248,9 @@ def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
                 profile=entry.get("profile"),
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
+                url=entry.get("url", "").rstrip("/"),
+                part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
+                concurrency=int(entry.get("concurrency", 4)),
             )
         case _:
             return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))

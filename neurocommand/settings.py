@@ -26,11 +26,12 @@ class DirectorySettings:
     path: Path
     writable: bool
     create: bool
+    url: str = ""
 
 
 @dataclass(frozen=True)
 class S3Settings:
-    """A store in an S3 bucket; credentials come from boto3's own sources."""
+    """A store in an S3 bucket; credentials come from boto3's own sources. Sizes are in bytes."""
 
     name: str
     bucket: str
@@ -40,6 +41,9 @@ class S3Settings:
     profile: str | None
     anonymous: bool
     writable: bool
+    url: str = ""
+    part_size: int = 8 << 20
+    concurrency: int = 4
 
 
 @dataclass(frozen=True)

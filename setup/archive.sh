@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# archive.sh settings | sources | download SUITE DIR PACKAGE...: the Debian archive that this machine's own apt uses.
+# archive.sh settings | sources | mirror | download SUITE DIR PACKAGE...: the Debian archive that this machine's own apt
+# uses.
 #
 # settings   how apt reaches its archive (proxies, retries, validity checks), as lines of an apt configuration
 # sources    Debian 12's sources as one-line entries, from the servers that this machine's sources name
+# mirror     the address of the archive, for any suite
 # download   fetch packages of any suite into DIR. A private apt root is used: the machine's sources, lists and
 #            packages stay as they are. apt checks the archive's signature and the packages' checksums.
 set -euo pipefail
@@ -42,11 +44,17 @@ sources() {
     done < <(main_sources)
 }
 
+mirror() {
+    local found
+    found=$(main_sources | awk '/^(bookworm|trixie|stable|oldstable|testing|sid|unstable) / { print $2; exit }')
+    [ -n "$found" ] || fail "the apt sources name no Debian archive" "add one to /etc/apt/sources.list.d, then run apt-get update"
+    echo "$found"
+}
+
 download() {
     local suite=$1 dir=$2 mirror
     shift 2
-    mirror=$(main_sources | awk '/^(bookworm|trixie|stable|oldstable|testing|sid|unstable) / { print $2; exit }')
-    [ -n "$mirror" ] || fail "the apt sources name no Debian archive" "add one to /etc/apt/sources.list.d, then run apt-get update"
+    mirror=$(mirror)
     need_keyring
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
@@ -75,9 +83,10 @@ CONF
 case ${1-} in
 settings) settings ;;
 sources) sources ;;
+mirror) mirror ;;
 download) shift && download "$@" ;;
 *)
-    echo "usage: archive.sh settings | sources | download SUITE DIR PACKAGE..." >&2
+    echo "usage: archive.sh settings | sources | mirror | download SUITE DIR PACKAGE..." >&2
     exit 2
     ;;
 esac

@@ -28,6 +28,7 @@ tests=(
     busybox=busybox-static bash-static=bash-static  # the small test image
     zsh=zsh luac=lua5.3 shellcheck=shellcheck       # other shells, a parser for modulefiles and one for scripts
     strace=strace                                   # kills a run at a chosen system call
+    memcached=memcached                             # where Swift keeps its tokens
 )
 
 is_there() {

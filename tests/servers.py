@@ -204,7 +204,10 @@ def in_parts(body: bytes, request: Request, **more: Any) -> Answer:
 
 
 def serve_directory(directory: Path, metadata: bool = False) -> Respond:
-    """Answer HEAD and GET with the files of a directory, 404 else; with ``metadata`` state the sha256 as S3 does."""
+    """Answer HEAD and GET with the files of a directory, or one range of them, 404 else.
+
+    With ``metadata`` state the sha256 as S3 does.
+    """
 
     def respond(request: Request) -> Answer:
         path = directory / request.path.lstrip("/")

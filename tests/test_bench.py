@@ -36,6 +36,7 @@ def test_help(name: str) -> None:
         ("noop", ["--releases", "20"], True),
         ("deploy", ["--size", "3"], True),
         ("download", ["--size", "20"], True),
+        ("upload", ["--size", "20"], True),
     ],
 )
 def test_the_last_line(name: str, arguments: list[str], compared: bool, tmp_path: Path, monkeypatch) -> None:

@@ -73,7 +73,9 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
         "stores:\n"
         "  - {name: d, kind: directory, path: store, writable: false}\n"
         "  - {name: s, kind: s3, bucket: bucket, endpoint: 'http://127.0.0.1:1', region: r, prefix: p/, profile: x}\n"
-        "  - {name: a, kind: s3, bucket: bucket, anonymous: true}\n"
+        "  - {name: a, kind: s3, bucket: bucket, anonymous: true, url: 'https://x/b/', part_size: 64.0,\n"
+        "     concurrency: 2}\n"
+        "  - {name: e, kind: directory, path: served, url: 'http://x/e/'}\n"
         "  - {name: h, kind: http, url: 'https://x/y/'}\n"
         "registries: [{name: r, url: '127.0.0.1:5000/n', insecure: true}]\n"
         "publish: {root: root}\n"
@@ -88,8 +90,9 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
     assert found.spool == Path("/big/spool")
     assert found.stores == (
         DirectorySettings("d", tmp_path / "store", False, False),
-        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True),
-        S3Settings("a", "bucket", None, None, "", None, True, False),
+        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, "", 8 << 20, 4),
+        S3Settings("a", "bucket", None, None, "", None, True, False, "https://x/b", 64 << 20, 2),
+        DirectorySettings("e", tmp_path / "served", True, False, "http://x/e"),
         HttpSettings("h", "https://x/y", (404, 410)),
     )
     assert found.registries[0].templates == config.DEFAULT_TEMPLATES
@@ -155,6 +158,9 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("stores:\n  - {name: a, kind: tape}", 2, "unknown: 'tape'"),
         ("stores:\n  - {name: a, kind: directory}", 2, "path is missing"),
         ("stores:\n  - {name: a, kind: s3, bucket: X}", 2, "a bucket's name"),
+        ("stores:\n  - {name: a, kind: s3, bucket: xxx, part_size: 4}", 2, "5 to 5120"),
+        ("stores:\n  - {name: a, kind: s3, bucket: xxx, concurrency: 0}", 2, "1 to 64"),
+        ("stores:\n  - {name: a, kind: directory, path: x, url: 'ftp://x'}", 2, "http or https address"),
         ("stores:\n  - {name: a, kind: http, url: 'file:///etc'}", 2, "http or https"),
         ("stores:\n  - {name: ../a, kind: directory, path: x}", 2, "a name uses"),
         (
@@ -210,8 +216,9 @@ ALL_KEYS: dict[str, Any] = {
     "spool": "spool",
     "registries": [{"name": "r", "url": "x:5000/n", "insecure": True, "templates": ["{application}:{version}"]}],
     "stores": [
-        {"name": "d", "kind": "directory", "path": "store", "writable": True, "create": False},
+        {"name": "d", "kind": "directory", "path": "store", "writable": True, "create": False, "url": "http://x"},
         {"name": "s", "kind": "s3", "bucket": "bucket", "endpoint": "http://x", "region": "r", "prefix": "p/"},
+        {"name": "t", "kind": "s3", "bucket": "bucket", "url": "http://x", "part_size": 8, "concurrency": 4},
         {"name": "h", "kind": "http", "url": "https://x/y", "absent": [403, 404]},
     ],
     "install": {"prefix": "prefix", "format": "sif"},

@@ -73,7 +73,7 @@ DOORS = {
     "aria2p": {"neurocommand.aria2"},
     "subprocess": {"neurocommand.process"},
     "spython": {"neurocommand.image.sif"},
-    "boto3": {"neurocommand.stores.s3"},
+    "boto3": {"neurocommand.stores.s3client"},
     "yaml": {"neurocommand.yamltext"},
     "oras": {"neurocommand.registry"},
     "rich": {"neurocommand.commands.console"},

@@ -87,7 +87,7 @@ class Session:
     @functools.cached_property
     def stores(self) -> tuple[Store, ...]:
         """The configured stores, in their order."""
-        return tuple(_store(entry) for entry in self.settings.stores)
+        return tuple(_store(entry, self.settings.state) for entry in self.settings.stores)
 
     def chosen_stores(self, names: Sequence[str]) -> tuple[Store, ...]:
         """Return the stores of some names, in the order of the configuration; all of them when none is named.
@@ -119,7 +119,7 @@ def _acceptable(name: str) -> Callable[[str], None]:
     return validate
 
 
-def _store(entry: StoreSettings) -> Store:
+def _store(entry: StoreSettings, state: Path) -> Store:
     from neurocommand.settings import DirectorySettings, HttpSettings, S3Settings
     from neurocommand.stores.retry import RetryingStore
 
@@ -127,7 +127,7 @@ def _store(entry: StoreSettings) -> Store:
         case DirectorySettings():
             from neurocommand.stores.directory import DirectoryStore
 
-            return DirectoryStore(entry.name, entry.path, entry.writable, make_parents=entry.create)
+            return DirectoryStore(entry.name, entry.path, entry.writable, make_parents=entry.create, url=entry.url)
         case S3Settings():
             from neurocommand.stores.s3 import S3Store
 
@@ -137,10 +137,14 @@ def _store(entry: StoreSettings) -> Store:
                     entry.bucket,
                     endpoint=entry.endpoint,
                     region=entry.region,
-                    prefix=entry.prefix,
                     profile=entry.profile,
                     anonymous=entry.anonymous,
+                    prefix=entry.prefix,
                     writable=entry.writable,
+                    url=entry.url,
+                    part_size=entry.part_size,
+                    concurrency=entry.concurrency,
+                    records=state / "uploads",
                 )
             )
         case HttpSettings():

@@ -34,17 +34,21 @@ class DirectoryStore:
             then a file system may not be mounted.
         writable: False refuses ``put`` and ``delete``.
         make_parents: the parents are ours to make, as below a user's own data directory; missing, they mean empty.
+        url: http or https address at which somebody serves the directory; empty where nobody does.
     """
 
     listable = True
     lists_digests = True
     local = True
 
-    def __init__(self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False) -> None:
+    def __init__(
+        self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False, url: str = ""
+    ) -> None:
         self.name = name
         self.path = path
         self.writable = writable
         self.make_parents = make_parents
+        self.url = url.rstrip("/")
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object, with its sha256 where it is known."""
@@ -58,6 +62,11 @@ class DirectoryStore:
         check_key(self.name, key)
         with self._normalised(f"cannot tell whether it holds {key}"):
             return self._look(key) if self._is_there() else None
+
+    def link(self, key: str) -> Link | None:
+        """Return the object's address where the directory is served."""
+        check_key(self.name, key)
+        return Link(f"{self.url}/{key}") if self.url else None
 
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Copy a file in under a hidden name, verify it, make it durable, then give it its name in one step."""
@@ -83,10 +92,6 @@ class DirectoryStore:
             stated = StoredObject(key, os.fstat(source.fileno()).st_size)
             reader = GuardedReader(self.name, source, lambda: self._normalised(f"cannot read {key}"))
             return receive(reader, path, stated, advance)
-
-    def link(self, key: str) -> Link | None:
-        """Return None: only ``get`` reads it."""
-        return None
 
     def delete(self, key: str) -> None:
         """Remove an object and what is remembered of it."""

@@ -27,17 +27,19 @@ def check_key(store: str, key: str) -> None:
         raise StoreError(f"store {store}: {key!r} is no key of an object", "use <application>_<version>_<date>.simg")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
-    """An address from which any HTTP client may read an object, with Range.
+    """An HTTP address from which any client may read an object, whole or by Range.
 
-    ``headers`` (name, value) go with the request, and to no other host. ``expires_in`` is how many seconds the address
-    is good for from now on; None: for ever.
+    Args:
+        url: the address; it may hold a signature, so it is no text for messages.
+        headers: (name, value) of what must be sent with each request; no text for messages either.
+        expires_in: seconds from now until it is refused; None when it stays.
     """
 
     url: str
-    headers: tuple[tuple[str, str], ...]
-    expires_in: float | None
+    headers: tuple[tuple[str, str], ...] = ()
+    expires_in: float | None = None
 
 
 class Store(Protocol):
@@ -79,8 +81,21 @@ class Store(Protocol):
         """
         ...
 
+    def link(self, key: str) -> Link | None:
+        """Return an address of an object; None means that only ``get`` reads it.
+
+        Whether the object is there is not asked.
+
+        Raises:
+            StoreError: the store cannot make one now.
+        """
+        ...
+
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Store a local file whose bytes are the artifact's, in place of what was under the key.
+
+        Where the server can tell, only in place of what was there when ``put`` began: when somebody else was first, the
+        same artifact is success.
 
         Args:
             key: the object's key.
@@ -89,7 +104,8 @@ class Store(Protocol):
             advance: called with the number of bytes sent so far.
 
         Raises:
-            ImmutableError: the file's bytes are not the artifact's; nothing became visible.
+            ImmutableError: the file's bytes are not the artifact's, and nothing became visible; or somebody else put
+                other bytes meanwhile.
             StoreError: the store did not take it, or reads back something else.
         """
         ...
@@ -110,14 +126,6 @@ class Store(Protocol):
 
         Raises:
             StoreError: the store did not remove it, or cannot tell.
-        """
-        ...
-
-    def link(self, key: str) -> Link | None:
-        """Return where the object can be read over HTTP, if it is there; None when only ``get`` reads it.
-
-        Raises:
-            StoreError: the store cannot tell.
         """
         ...
 

@@ -53,8 +53,12 @@ class RetryingStore:
         """Ask the inner store for an object."""
         return self._questions(lambda: self.inner.stat(key))
 
+    def link(self, key: str) -> Link | None:
+        """Ask the inner store for an address."""
+        return self._questions(lambda: self.inner.link(key))
+
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Put to the inner store; a second attempt sends everything again."""
+        """Put to the inner store; a second attempt sends everything again, but what the store itself goes on with."""
         self._transfers(lambda: self.inner.put(key, path, artifact, advance))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
@@ -64,10 +68,6 @@ class RetryingStore:
     def delete(self, key: str) -> None:
         """Delete from the inner store."""
         self._questions(lambda: self.inner.delete(key))
-
-    def link(self, key: str) -> Link | None:
-        """Ask the inner store for an address."""
-        return self._questions(lambda: self.inner.link(key))
 
     def _retrying(self, stop: stop_base) -> tenacity.Retrying:
         return tenacity.Retrying(stop=stop, wait=self._wait, retry=tenacity.retry_if_exception(_may_help), reraise=True)

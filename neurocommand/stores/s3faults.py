@@ -56,10 +56,12 @@ def _refusal(text: str, error: Any) -> StoreError:
     message = str(error.response.get("Error", {}).get("Message", ""))
     said = [str(status(error)), code(error) if code(error) != str(status(error)) else "", message]
     shown = f"{text}: {' '.join(word for word in said if word)}"
-    # Ceph says QuotaExceeded with 403, Swift "Upload exceeds quota." with 413.
+    # Ceph says QuotaExceeded with 403, Swift's own API "Upload exceeds quota." with 413, its S3 API the same with 400.
     full = code(error) in _FULL or status(error) == 507
-    if full or (status(error) in (403, 413) and "quota" in message.lower()):
+    if full or (status(error) in (400, 403, 413) and "quota" in message.lower()):
         return StoreFullError(shown, "free some space there, or raise its quota")
+    if code(error) == "NoSuchUpload":  # somebody took it for a killed run's; a new one may go well
+        return TransientStoreError(shown)
     if status(error) in _BUSY:
         stated = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("retry-after", "")
         return TransientStoreError(shown, retry_after=float(stated) if stated.isdecimal() else None)

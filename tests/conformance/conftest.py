@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.cases import CASES, Case
 
-NEEDS = {"s3": ("moto_url",), "http": ("web_server",)}
+NEEDS = {
+    "s3": ("moto_url",),
+    "swift-s3": ("swift", "monkeypatch"),
+    "ceph": ("ceph", "monkeypatch"),
+    "http": ("web_server",),
+}
 
 
 @pytest.fixture
-def case(request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None) -> Case:
+def case(request: pytest.FixtureRequest, tmp_path: Path, s3_credentials: None) -> Iterator[Case]:
     """One store on its real server, empty."""
     needed = {name: request.getfixturevalue(name) for name in NEEDS.get(request.param, ())}
-    return CASES[request.param](tmp_path, **needed)
+    made = CASES[request.param](tmp_path, **needed)
+    yield made
+    made.close()

@@ -11,23 +11,30 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from neurocommand import web
 from neurocommand.errors import ImmutableError, StoreError, StoreFullError
 from neurocommand.model import Artifact, StoredObject
-from tests.conformance.cases import CASES, LISTABLE, WRITABLE, Case
+from tests.conformance.cases import CASES, FULL, LISTABLE, WRITABLE, Case
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 OTHER = "fsl_6.0.7.16_20250131.simg"
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
 
-every = pytest.mark.parametrize("case", CASES, indirect=True)
-writable = pytest.mark.parametrize("case", WRITABLE, indirect=True)
-listable = pytest.mark.parametrize("case", LISTABLE, indirect=True)
+
+def on(names: Iterable[str]) -> pytest.MarkDecorator:
+    """Run a test on some cases; what takes long to start runs with --full only."""
+    marked = [pytest.param(name, marks=pytest.mark.full if name in FULL else ()) for name in names]
+    return pytest.mark.parametrize("case", marked, indirect=True)
+
+
+every, writable, listable = on(CASES), on(WRITABLE), on(LISTABLE)
 
 
 def nothing(done: int) -> None:
@@ -167,6 +174,29 @@ def test_threads_share_a_store(case: Case, tmp_path: Path, caplog: pytest.LogCap
         assert all(pool.map(read, names))
     # A warning of a library would be printed on standard error.
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@every
+def test_a_link_gives_the_same_bytes_to_any_client(case: Case) -> None:
+    data = data_of(3 * MIB + 7)
+    case.plant(KEY, data)
+    link = case.store.link(KEY)
+    assert (link is not None) == case.links
+    if link is None:
+        return
+    with web.Session(read=60) as client:
+        whole = client.request("GET", link.url, headers=dict(link.headers))
+        assert (whole.status_code, whole.content) == (200, data)
+        tail = client.request("GET", link.url, headers={**dict(link.headers), "Range": f"bytes={MIB}-{2 * MIB - 1}"})
+        assert (tail.status_code, tail.content) == (206, data[MIB : 2 * MIB])
+        assert tail.headers["Content-Range"] == f"bytes {MIB}-{2 * MIB - 1}/{len(data)}"
+    assert link.expires_in is None or link.expires_in > 60
+
+
+@every
+def test_a_link_to_what_is_no_key_is_refused(case: Case) -> None:
+    with pytest.raises(StoreError):
+        case.store.link("../x.simg")
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------
