@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import boto3
 import pytest
 
 from neurocommand.download import speeds
@@ -20,6 +22,7 @@ from neurocommand.model import Artifact, StoredObject
 from neurocommand.settings import DownloadSettings
 from neurocommand.stores.http import HttpStore
 from neurocommand.stores.interface import Advance, Link
+from neurocommand.stores.s3 import S3Store
 from tests.servers import Answer, Request, Respond, WebServer, in_parts, own_certificate, refused_url
 from tests.test_download import Ear
 
@@ -297,3 +300,22 @@ def test_a_mirror_that_is_down_is_named_though_its_speed_is_known(
     assert fetch(KEY, place, stores, ARTIFACT, ear, RELEASE, settings=settings).source == "web"
     checked(place)
     assert "Connection refused" in ear.notes()["down"]
+
+
+@both
+def test_a_signed_address_of_a_bucket_is_a_source(
+    with_aria2: bool, tmp_path: Path, place: Path, moto_url: str, s3_credentials: None
+) -> None:
+    bucket = f"mirrors-{int(with_aria2)}"
+    with contextlib.closing(boto3.client("s3", endpoint_url=moto_url, region_name="us-east-1")) as client:
+        client.create_bucket(Bucket=bucket)
+    store = S3Store("bucket", bucket, endpoint=moto_url, region="us-east-1", records=tmp_path / "records")
+    (tmp_path / "sif").write_bytes(GOOD)
+    store.put(KEY, tmp_path / "sif", ARTIFACT, lambda done: None)
+    ear = Ear()
+    stores = [store, HttpStore("down", refused_url())]
+    settings = DownloadSettings(aria2=with_aria2)
+    assert fetch(KEY, place, stores, ARTIFACT, ear, RELEASE, settings=settings).source == "bucket"
+    checked(place)
+    assert list(ear.notes()) == ["down"]
+    store.close()
