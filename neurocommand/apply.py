@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from neurocommand import download, imagesearch
+from neurocommand import imagesearch
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.deploy import Deployer
+from neurocommand.download import fetch as download
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError, system_error
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
@@ -23,7 +24,7 @@ from neurocommand.lock import LockFile
 from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
 from neurocommand.observe import read_record
-from neurocommand.settings import Compression, RegistrySettings
+from neurocommand.settings import Compression, DownloadSettings, RegistrySettings
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
 
@@ -80,6 +81,8 @@ class Workshop:
         listener: told about progress.
         own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
         stored: releases that some store is known to have, so that the spool need not keep them.
+        downloads: how objects are fetched.
+        sources: names of the stores that a release may be fetched from; empty: of all.
     """
 
     declarations: Mapping[Release, Declaration]
@@ -94,6 +97,8 @@ class Workshop:
     listener: Listener
     own_lock: LockFile | None = None
     stored: set[Release] = field(default_factory=set)
+    downloads: DownloadSettings = field(default_factory=DownloadSettings)
+    sources: Sequence[str] = ()
 
     def apply(self, plan: Plan) -> Iterator[Outcome]:
         """Carry a plan out and yield each action's outcome as it comes."""
@@ -239,7 +244,9 @@ class Workshop:
             self._locked(release)
         if artifact is None or not self.spool.holds(release, artifact):
             stores = [self.stores[name] for name in sources]
-            fetched = download.fetch(object_key(release), path, stores, artifact, self.listener, release.id)
+            fetched = download.fetch(
+                object_key(release), path, stores, artifact, self.listener, release.id, settings=self.downloads
+            )
             self.stored.add(release)
             if artifact is None or to_deploy:
                 _see_sif(release, path, fetched.source)
@@ -263,7 +270,7 @@ class Workshop:
 
     def _deploy(self, action: Deploy) -> str:
         deployer = self._root()
-        path = self._acquire(action.release, self.stores, to_deploy=True)
+        path = self._acquire(action.release, self.sources or self.stores, to_deploy=True)
         artifact = self._locked(action.release)
         record = deployer.deploy(self.declarations[action.release], artifact, path)
         return f"{len(record.commands)} commands"

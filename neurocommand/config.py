@@ -24,6 +24,7 @@ from neurocommand.settings import (
     Budget,
     Credentials,
     DirectorySettings,
+    DownloadSettings,
     HttpSettings,
     OciSettings,
     RcloneSettings,
@@ -227,7 +228,7 @@ def _has_host(address: str) -> bool:
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Let a file's own top-level keys replace the defaults; some sections merge by their keys."""
     result = {**defaults, **own}
-    for section in ("convert", "install", "publish", "retention"):
+    for section in ("convert", "downloads", "install", "publish", "retention"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -262,6 +263,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         quorum=None if content["quorum"] is None else int(content["quorum"]),
         retention=_retention(content["retention"]),
         compression=content["convert"]["compression"],
+        downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
     )
 
 

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import io
 import os
+import queue
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import NoReturn
 
 from neurocommand.errors import ProcessError
 
-__all__ = ["Completed", "feed", "find_program", "replace_process", "run"]
+__all__ = ["Background", "Completed", "dying_with_us", "feed", "find_program", "replace_process", "run"]
 
 PIPE = 1 << 20
 
@@ -138,3 +140,96 @@ def replace_process(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
         os.execvpe(argv[0], list(argv), {**os.environ, **env})  # noqa: S606
     except OSError as error:
         raise ProcessError(f"{argv[0]}: {error.strerror}") from error
+
+
+class Background:
+    """A program that runs beside us as long as a ``with`` block runs, and is read line by line; it ends with the block.
+
+    It is asked to end first, so that it can put its files in order, and killed when it does not. Where this process is
+    killed, it is asked by the kernel (``dying_with_us``); the thread that starts it must live as long as the block.
+
+    Args:
+        argv: program and arguments.
+        env: variables added to the environment.
+        patience: seconds that it has to end.
+        holding: open files that it keeps open as well, so that their locks last as long as it runs.
+
+    Raises:
+        ProcessError: on entering, when it cannot be started.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        patience: float = 5.0,
+        holding: Sequence[int] = (),
+    ) -> None:
+        self.argv = [*dying_with_us("TERM"), *argv]
+        self.holding = tuple(holding)
+        self.env = {**os.environ, **(env or {})}
+        self.patience = patience
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Background:
+        try:
+            # a session of its own: a Ctrl-C in the terminal is for us, and we end it in order
+            self._process = subprocess.Popen(
+                self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                start_new_session=True,
+                pass_fds=self.holding,
+            )
+        except OSError as error:
+            raise ProcessError(f"{self.argv[0]}: cannot be started: {error.strerror}") from error
+        self._reader = threading.Thread(target=self._read, name=f"output of {self.argv[0]}", daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._process.terminate()
+            self._process.wait(self.patience)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._reader.join()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def line(self, seconds: float = 0.0) -> str | None:
+        """Return the next line of its output (standard error is among it); None when none comes in that time."""
+        try:
+            return self._lines.get(timeout=seconds) if seconds > 0 else self._lines.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _read(self) -> None:
+        output = self._process.stdout
+        assert output is not None  # noqa: S101  (it was asked for)
+        with output:
+            for line in output:
+                self._lines.put(line.decode(errors="replace").rstrip("\n"))
+        self._lines.put(None)
+
+
+def dying_with_us(name: str) -> list[str]:
+    """Return what to put before a command so that it gets a signal when this process is killed.
+
+    A killed run must leave nobody behind that goes on writing. Empty where setpriv (util-linux) cannot be had; see
+    PR_SET_PDEATHSIG in prctl(2).
+
+    Args:
+        name: the signal's name without SIG.
+    """
+    return ["setpriv", "--pdeathsig", name] if find_program("setpriv") else []

@@ -137,6 +137,18 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True)
+class DownloadSettings:
+    """How objects are fetched: connections at once for one of them, with aria2 or without, and what knows the speeds.
+
+    ``speeds`` is the file in which the speeds of hosts are kept; None: each is measured anew.
+    """
+
+    connections: int = 8
+    aria2: bool = True
+    speeds: Path | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; paths are absolute."""
 
@@ -154,6 +166,7 @@ class Settings:
     quorum: int | None
     retention: RetentionSettings
     compression: Compression
+    downloads: DownloadSettings
 
     @property
     def prunable(self) -> frozenset[str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from neurocommand.files import digest_of, make_durable, remove_tree
 from neurocommand.layout import object_key, release_of_key
 from neurocommand.model import Artifact, Release
+
+PARTS_KEPT = 7 * 24 * 3600.0  # seconds
+_PART = re.compile(r"\.(?P<key>.+)\.part(\.aria2)?")
 
 
 class Spool:
@@ -33,14 +38,25 @@ class Spool:
     def prepare(self) -> None:
         """Make the spool, and remove what a killed run left unfinished; what is not ours is left alone.
 
+        A download that broke off stays for a week, since it can be continued, unless the SIF is there by now.
+
         Raises:
             OSError: the directory cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        for entry in self.path.iterdir():
+        for entry in list(self.path.iterdir()):
             if entry.name.startswith(".") and release_of_key(entry.name[1:].removesuffix(".partial")) is not None:
                 remove_tree(entry)
+            elif self._is_old_part(entry):
+                entry.unlink(missing_ok=True)
         self.clear_scratch()
+
+    def _is_old_part(self, entry: Path) -> bool:
+        """Tell whether a file is of a download that nobody will continue; see download/part.py for its name."""
+        part = _PART.fullmatch(entry.name)
+        if part is None or release_of_key(part["key"]) is None or not entry.is_file():
+            return False
+        return (self.path / part["key"]).exists() or not 0 <= time.time() - entry.stat().st_mtime < PARTS_KEPT
 
     def keep(self, release: Release) -> None:
         """Give a SIF that was made its name, durable first: it may be locked by a digest from now on.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -29,6 +31,20 @@ _LASTING = (
     requests.exceptions.InvalidSchema,
     requests.exceptions.MissingSchema,
 )
+
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way to an address that the environment asks for: a proxy's address, and the file of trusted certificates.
+
+    ``authorities`` is a directory where the environment names one.
+    """
+
+    proxy: str | None
+    authorities: str
 
 
 class DowngradeError(requests.exceptions.InvalidSchema):
@@ -74,6 +90,60 @@ class Session(requests.Session):
                 resp.close()
                 raise DowngradeError(f"redirects from https to {scheme}")
         return target
+
+    def open_span(self, url: str, headers: Headers, first: int, last: int | None = None) -> requests.Response:
+        """Ask for a span of bytes, and return the answer, whose body is not read yet; redirects are followed.
+
+        What ``headers`` hold goes to the address's own scheme, host and port, and nowhere else; no other credentials
+        (of ~/.netrc, say) are sent.
+
+        Args:
+            url: the address.
+            headers: to send along.
+            first: the first byte, from 0.
+            last: the last byte; None: to the end.
+
+        Raises:
+            requests.RequestException: there is no answer.
+        """
+        own, span = origin(url), f"bytes={first}-{'' if last is None else last}"
+        for _ in range(self.max_redirects + 1):
+            mine = dict(headers) if origin(url) == own else {}
+            answer = self.get(url, headers={**mine, "Range": span}, stream=True, allow_redirects=False, auth=_as_it_is)
+            target = self.get_redirect_target(answer)
+            if target is None:
+                return answer
+            answer.close()
+            url = urljoin(answer.url, target)
+        raise requests.TooManyRedirects(f"more than {self.max_redirects} redirects")
+
+    def route(self, url: str) -> Route:
+        """Return the way to an address, as requests finds it (HTTPS_PROXY, NO_PROXY, REQUESTS_CA_BUNDLE and so on)."""
+        found = self.merge_environment_settings(url, {}, None, None, None)
+        verify = found["verify"]
+        authorities = verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
+        return Route(requests.utils.select_proxy(url, found["proxies"]), authorities)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def basic_authorization(url: str) -> tuple[tuple[str, str], ...]:
+    """Return the header that a user and password call for, of an address or of the user's ~/.netrc; none without."""
+    user, password = requests.utils.get_auth_from_url(url)
+    if not user:
+        user, password = requests.utils.get_netrc_auth(url) or ("", "")
+    if not user:
+        return ()
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return (("Authorization", f"Basic {token}"),)
 
 
 def reason(error: BaseException) -> str:

@@ -16,6 +16,7 @@ demo=(
     fuse2fs=fuse2fs fuse-overlayfs=fuse-overlayfs newuidmap=uidmap       # Apptainer: overlays and user namespaces
     /usr/share/lmod/lmod/init/bash=lmod                                  # `module` and `ml`
     docker-registry=docker-registry skopeo=skopeo                        # the local OCI registry, and a look into it
+    aria2c=aria2                                                         # downloads from all mirrors at once
     buildah=buildah mmdebstrap=mmdebstrap                                # the demo's images
 )
 # Newer buildahs do not start without their network plugin, although nothing here asks for a network of its own.

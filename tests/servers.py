@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -70,7 +72,8 @@ class Answer:
     """What the server says.
 
     ``headers`` replaces what would be sent otherwise; None leaves a header out. ``sent`` cuts the body after so many
-    bytes and drops the connection, ``pause`` waits so many seconds before the body, ``drop`` says nothing at all.
+    bytes and drops the connection, with ``reset`` by a TCP reset; ``pause`` waits so many seconds before the body,
+    ``rate`` sends so many bytes per second, ``drop`` says nothing at all.
     """
 
     status: int = 200
@@ -79,6 +82,8 @@ class Answer:
     sent: int | None = None
     pause: float = 0.0
     drop: bool = False
+    reset: bool = False
+    rate: float = 0.0
 
 
 Respond = Callable[[Request], Answer]
@@ -87,12 +92,15 @@ Respond = Callable[[Request], Answer]
 class WebServer:
     """A server on loopback that asks ``respond`` what to say; ``requests`` keeps what it was asked.
 
+    ``sent`` counts the bytes of bodies that it could send.
+
     With ``certificate`` (a PEM file with certificate and key, see ``own_certificate``) it speaks https.
     """
 
     def __init__(self, respond: Respond, certificate: Path | None = None) -> None:
         self.respond = respond
         self.requests: list[Request] = []
+        self.sent = 0
         self.stopping = threading.Event()
         outer = self
 
@@ -144,9 +152,25 @@ class WebServer:
             handler.wfile.flush()
             self.stopping.wait(answer.pause)
         if handler.command != "HEAD":
-            handler.wfile.write(answer.body if answer.sent is None else answer.body[: answer.sent])
+            self._send_body(handler, answer)
         if answer.sent is not None:
             handler.close_connection = True
+
+    def _send_body(self, handler: http.server.BaseHTTPRequestHandler, answer: Answer) -> None:
+        body = memoryview(answer.body)[: answer.sent]
+        step = max(1, min(len(body), int(answer.rate / 50))) if answer.rate else max(1, len(body))
+        began = time.monotonic()
+        for start in range(0, len(body), step):
+            handler.wfile.write(body[start : start + step])
+            self.sent += len(body[start : start + step])
+            due = began + (start + step) / answer.rate - time.monotonic() if answer.rate else 0.0
+            if due > 0 and self.stopping.wait(due):
+                break
+        if answer.reset:
+            handler.wfile.flush()
+            linger = struct.pack("ii", 1, 0)  # closing sends RST, and forgets what was not sent yet
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            handler.connection.close()
 
     def count(self, method: str) -> int:
         """Return how often a method was asked."""
@@ -163,6 +187,25 @@ class WebServer:
         self._thread.join()
 
 
+def first_byte(request: Request) -> int:
+    """Return the first byte that a request asks for."""
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    return int(asked[1]) if asked else 0
+
+
+def in_parts(body: bytes, request: Request, **more: Any) -> Answer:
+    """Answer as a server that has an object and honours Range; ``more`` is of the Answer."""
+    headers: dict[str, str | None] = {"Content-Type": "application/octet-stream", **more.pop("headers", {})}
+    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+    if asked is None:
+        return Answer(200, body, headers, **more)
+    first, last = int(asked[1]), min(int(asked[2] or len(body)), len(body) - 1)
+    if first > last:
+        return Answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
+    stated = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
+    return Answer(206, body[first : last + 1], {**stated, **headers}, **more)
+
+
 def serve_directory(directory: Path, metadata: bool = False) -> Respond:
     """Answer HEAD and GET with the files of a directory, or one range of them, 404 else.
 
@@ -174,15 +217,8 @@ def serve_directory(directory: Path, metadata: bool = False) -> Respond:
         if not path.is_file():
             return Answer(404)
         body = path.read_bytes()
-        headers: dict[str, str | None] = {"Content-Type": "application/octet-stream"}
-        if metadata:
-            headers["x-amz-meta-sha256"] = hashlib.sha256(body).hexdigest()
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
-        if wanted is None:
-            return Answer(200, body, headers)
-        first, last = int(wanted[1]), min(int(wanted[2] or len(body)), len(body) - 1)
-        headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
-        return Answer(206, body[first : last + 1], headers)
+        stated = {"x-amz-meta-sha256": hashlib.sha256(body).hexdigest()} if metadata else {}
+        return in_parts(body, request, headers=stated)
 
     return respond
 

@@ -35,6 +35,7 @@ def test_help(name: str) -> None:
         ("plan", ["--releases", "200"], False),
         ("noop", ["--releases", "20"], True),
         ("deploy", ["--size", "3"], True),
+        ("download", ["--size", "20"], True),
         ("upload", ["--size", "20"], True),
     ],
 )

@@ -26,6 +26,7 @@ from neurocommand.settings import (
     Budget,
     Credentials,
     DirectorySettings,
+    DownloadSettings,
     HttpSettings,
     OciSettings,
     RcloneSettings,
@@ -61,6 +62,23 @@ def test_the_defaults_have_one_writable_store_and_public_mirrors(own_home: Path)
 @pytest.mark.parametrize(("text", "found"), [("state: x\n", "zstd"), ("convert: {compression: gzip}\n", "gzip")])
 def test_the_compression_of_sifs(text: str, found: str, tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "n.yaml", text), {}).compression == found
+
+
+def test_downloads_merge_with_the_defaults(tmp_path: Path, own_home: Path) -> None:
+    speeds = own_home / ".local/state/neurocommand/speeds.json"
+    assert config.load(environ={}).downloads == DownloadSettings(8, True, speeds)
+    path = write(tmp_path / "n.yaml", "downloads: {aria2: false}\nstate: here\n")
+    assert config.load(path, {}).downloads == DownloadSettings(8, False, tmp_path / "here/speeds.json")
+    path = write(tmp_path / "n.yaml", "downloads: {connections: 2}\n")
+    assert config.load(path, {}).downloads == DownloadSettings(2, True, speeds)
+
+
+@pytest.mark.parametrize(
+    "text", ["{connections: 0}", "{connections: 65}", "{connections: x}", "{aria2: 1}", "{other: 1}"]
+)
+def test_downloads_that_cannot_be_meant(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"n\.yaml:1: downloads"):
+        config.load(write(tmp_path / "n.yaml", f"downloads: {text}\n"), {})
 
 
 def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from neurocommand.download import Fetched, fetch
+from neurocommand.download.fetch import Fetched, fetch
 from neurocommand.errors import DownloadError, ImmutableError, RefusedError, StoreError
 from neurocommand.events import Advanced, Event, Finished, Noted, Started
 from neurocommand.model import Artifact, StoredObject
@@ -102,6 +102,17 @@ def good(tmp_path: Path) -> Store:
     return DirectoryStore("good", tmp_path / "store")
 
 
+class FarStore(DirectoryStore):
+    """A store without links that is not on this machine, as one of rclone's."""
+
+    local = False
+
+
+@pytest.fixture
+def far(good: Store, tmp_path: Path) -> Store:
+    return FarStore("good", tmp_path / "store")
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     (tmp_path / "place").mkdir()
@@ -113,6 +124,15 @@ def left_in(place: Path) -> list[str]:
 
 
 # --- locked -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_of_this_machine_is_read_before_anything_else_is_asked(
+    good: Store, place: Path, ear: Ear, web_server: Serve
+) -> None:
+    server = web_server(says(Answer(body=GOOD)))
+    assert fetch(KEY, place, [HttpStore("web", server.url), good], ARTIFACT, ear, RELEASE).source == "good"
+    assert place.read_bytes() == GOOD
+    assert server.requests == []
 
 
 def test_the_first_source_that_has_it_gives_it(good: Store, place: Path, ear: Ear) -> None:
@@ -128,11 +148,11 @@ def test_the_first_source_that_has_it_gives_it(good: Store, place: Path, ear: Ea
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_source_is_dropped_and_named_and_the_next_one_gives_it(
-    fault: str, good: Store, place: Path, ear: Ear, web_server: Serve
+    fault: str, far: Store, place: Path, ear: Ear, web_server: Serve
 ) -> None:
     respond, reason = FAULTS[fault]
     bad = HttpStore("bad", web_server(respond).url)
-    assert fetch(KEY, place, [bad, good], ARTIFACT, ear, RELEASE).source == "good"
+    assert fetch(KEY, place, [bad, far], ARTIFACT, ear, RELEASE).source == "good"
     assert place.read_bytes() == GOOD
     assert left_in(place) == [KEY]
     assert list(ear.notes()) == ["bad"]
@@ -141,31 +161,31 @@ def test_a_faulty_source_is_dropped_and_named_and_the_next_one_gives_it(
 
 @pytest.mark.parametrize("difference", DIFFERENT)
 def test_a_source_with_other_bytes_is_dropped_and_named_and_the_next_one_gives_it(
-    difference: str, good: Store, place: Path, ear: Ear, web_server: Serve
+    difference: str, far: Store, place: Path, ear: Ear, web_server: Serve
 ) -> None:
     bad = HttpStore("bad", web_server(DIFFERENT[difference]).url)
-    assert fetch(KEY, place, [bad, good], ARTIFACT, ear, RELEASE).source == "good"
+    assert fetch(KEY, place, [bad, far], ARTIFACT, ear, RELEASE).source == "good"
     assert place.read_bytes() == GOOD
     assert "the lock has" in ear.notes()["bad"]
 
 
-def test_a_source_that_refuses_or_hangs_is_dropped(good: Store, place: Path, ear: Ear) -> None:
+def test_a_source_that_refuses_or_hangs_is_dropped(far: Store, place: Path, ear: Ear) -> None:
     with silent_server() as url:
         refusing, hanging = HttpStore("refusing", refused_url()), HttpStore("hanging", url, timeout=0.3)
-        assert fetch(KEY, place, [refusing, hanging, good], ARTIFACT, ear, RELEASE).source == "good"
+        assert fetch(KEY, place, [refusing, hanging, far], ARTIFACT, ear, RELEASE).source == "good"
     assert "Connection refused" in ear.notes()["refusing"]
     assert "no answer in time" in ear.notes()["hanging"]
 
 
-def test_a_source_that_stops_in_the_middle_is_dropped(good: Store, place: Path, ear: Ear, web_server: Serve) -> None:
+def test_a_source_that_stops_in_the_middle_is_dropped(far: Store, place: Path, ear: Ear, web_server: Serve) -> None:
     slow = HttpStore("slow", web_server(on_get(Answer(body=GOOD, pause=30))).url, timeout=0.3)
-    assert fetch(KEY, place, [slow, good], ARTIFACT, ear, RELEASE).source == "good"
+    assert fetch(KEY, place, [slow, far], ARTIFACT, ear, RELEASE).source == "good"
     assert "no answer in time" in ear.notes()["slow"]
 
 
-def test_a_host_name_that_does_not_resolve_is_dropped(good: Store, place: Path, ear: Ear) -> None:
+def test_a_host_name_that_does_not_resolve_is_dropped(far: Store, place: Path, ear: Ear) -> None:
     lost = HttpStore("lost", "http://nowhere.invalid")
-    assert fetch(KEY, place, [lost, good], ARTIFACT, ear, RELEASE).source == "good"
+    assert fetch(KEY, place, [lost, far], ARTIFACT, ear, RELEASE).source == "good"
     assert "cannot be asked" in ear.notes()["lost"]
 
 
@@ -229,7 +249,8 @@ def test_a_disk_that_fills_up_meanwhile_is_no_fault_of_the_source(tmp_path: Path
         f"""
 import os
 from pathlib import Path
-from neurocommand import download, errors
+from neurocommand import errors
+from neurocommand.download import fetch as download
 from neurocommand.stores.http import HttpStore
 events = []
 try:
@@ -266,7 +287,8 @@ def test_a_killed_download_leaves_nothing_under_the_name_and_the_next_one_finish
     program = f"""
 import time
 from pathlib import Path
-from neurocommand import download, events, model
+from neurocommand import events, model
+from neurocommand.download import fetch as download
 from neurocommand.stores.directory import DirectoryStore
 def halt(event):
     if isinstance(event, events.Advanced):
@@ -280,7 +302,7 @@ download.fetch({KEY!r}, Path({str(place)!r}), [store], model.Artifact({SHA256!r}
         assert child.stdout is not None
         assert child.stdout.readline() == b"half\n"
         child.send_signal(signal.SIGKILL)
-    assert left_in(place) == [f".{KEY}.partial"]
+    assert set(left_in(place)) == {f".{KEY}.partial", f".{KEY}.part"}
     fetch(KEY, place, [good], ARTIFACT, ear, RELEASE)
     assert left_in(place) == [KEY]
     assert place.read_bytes() == GOOD
@@ -418,7 +440,8 @@ def test_a_run_that_compares_ends_promptly_when_it_is_told_to(
     program = f"""
 import signal, sys
 from pathlib import Path
-from neurocommand import download, events
+from neurocommand import events
+from neurocommand.download import fetch as download
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore

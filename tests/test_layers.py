@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 LADDER = (
     {"model", "errors", "events"},
     {"process", "files", "jsontext", "observation", "places", "settings", "threads", "web"},
-    {"pace", "schema", "yamltext"},
+    {"aria2", "pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},
@@ -73,6 +73,7 @@ def test_imports_point_downwards(module: str) -> None:
 
 
 DOORS = {
+    "aria2p": {"neurocommand.aria2"},
     "subprocess": {"neurocommand.process"},
     "spython": {"neurocommand.image.sif"},
     "boto3": {"neurocommand.stores.s3client"},

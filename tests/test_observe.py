@@ -25,6 +25,7 @@ class Partly:
     writable = False
     listable = False
     lists_digests = False
+    local = False
 
     def __init__(self, name: str, holds: set[Release], silent: set[Release]) -> None:
         self.name = name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from neurocommand.errors import ProcessError
-from neurocommand.process import Completed, feed, find_program, replace_process, run
+from neurocommand.process import Background, Completed, feed, find_program, replace_process, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -179,3 +180,48 @@ def test_a_writer_that_fails_ends_the_program(tmp_path: Path) -> None:
 def test_feeding_what_is_not_there() -> None:
     with pytest.raises(ProcessError, match="cannot be executed"):
         feed(["/nowhere/at/all"], lambda pipe: None)
+
+
+# --- beside us --------------------------------------------------------------------------------------------------------
+
+
+def test_a_program_beside_us_is_read_line_by_line_and_ends_with_the_block() -> None:
+    with Background(["sh", "-c", "echo $GREETING; echo err >&2; exec sleep 600"], {"GREETING": "hello"}) as program:
+        assert [program.line(20), program.line(20)] == ["hello", "err"]
+        assert program.line() is None
+        assert program.line(0.05) is None
+        assert program.running
+        pid = program._process.pid
+    assert not program.running
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_its_end_is_seen() -> None:
+    with Background(["sh", "-c", "echo bye"]) as program:
+        assert program.line(20) == "bye"
+        assert program.line(20) is None
+
+
+def test_one_that_does_not_end_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    deaf = 'trap "" TERM; sleep 600 & echo $! > "$1"; echo ready; while :; do sleep 1; done'
+    with Background(["sh", "-c", deaf, "sh", str(tmp_path / "pid")], patience=0.3) as program:
+        assert program.line(20) == "ready"
+    assert_gone(tmp_path / "pid")
+
+
+def test_one_that_cannot_be_started_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ProcessError, match="no-such-program: cannot be started: No such file"):
+        Background(["no-such-program"]).__enter__()
+
+
+def test_a_lock_that_it_holds_lasts_as_long_as_it_runs(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with Background(["sh", "-c", "echo ready; exec sleep 600"], holding=[descriptor]) as program:
+        assert program.line(20) == "ready"
+        os.close(descriptor)
+        with open(tmp_path / "lock") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(tmp_path / "lock") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ import requests
 
 from neurocommand import web
 from neurocommand.errors import plain_reason
-from tests.servers import Answer, Respond, WebServer, own_certificate, silent_server
+from tests.servers import Answer, Respond, WebServer, in_parts, own_certificate, silent_server
 
 Serve = Callable[[Respond], WebServer]
 
@@ -140,3 +140,63 @@ def test_a_reason_without_a_system_error_is_the_message_or_the_name() -> None:
 def test_a_reason_holds_no_password() -> None:
     error = requests.exceptions.InvalidURL("Failed to parse: http://user:s3cret@host:x/a@b")
     assert web.reason(error) == "Failed to parse: http://host:x/a@b"
+
+
+# --- spans, credentials, ways -----------------------------------------------------------------------------------------
+
+
+def test_a_span_is_asked_for_and_redirects_are_followed(web_server: Serve) -> None:
+    there = web_server(lambda request: in_parts(b"0123456789", request))
+    here = web_server(lambda request: Answer(302, headers={"Location": f"{there.url}/x"}))
+    with web.Session() as session:
+        with session.open_span(here.url + "/y", (("X-Token", "geheim"),), 2, 4) as answer:
+            assert (answer.status_code, answer.content, answer.url) == (206, b"234", f"{there.url}/x")
+        with session.open_span(there.url + "/x", (), 7) as answer:
+            assert answer.content == b"789"
+    assert here.requests[0].headers["X-Token"] == "geheim"
+    assert there.requests[0].headers["X-Token"] is None
+
+
+def test_a_loop_of_redirects_ends(web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(302, headers={"Location": "/x"}))
+    with web.Session() as session, pytest.raises(requests.TooManyRedirects):
+        session.open_span(server.url + "/x", (), 0)
+    assert len(server.requests) == session.max_redirects + 1
+
+
+def test_credentials_of_an_address_or_of_netrc_become_a_header(own_home: Path) -> None:
+    assert web.basic_authorization("https://example.org/x") == ()
+    expected = (("Authorization", "Basic dTpwOnc="),)
+    assert web.basic_authorization("https://u:p%3Aw@example.org/x") == expected
+    (own_home / ".netrc").write_text("machine example.org login u password p:w\n")
+    (own_home / ".netrc").chmod(0o600)
+    assert web.basic_authorization("https://example.org/x") == expected
+    assert web.basic_authorization("https://example.net/x") == ()
+
+
+def test_no_other_credentials_go_along_with_a_span(own_home: Path, web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(200, b"x"))
+    (own_home / ".netrc").write_text("machine 127.0.0.1 login u password geheim\n")
+    (own_home / ".netrc").chmod(0o600)
+    with web.Session() as session, session.open_span(server.url + "/x", (), 0):
+        assert server.requests[0].headers["Authorization"] is None
+
+
+def test_the_way_is_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with web.Session() as session:
+        assert session.route("https://example.org/") == web.Route(None, requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/own.pem")
+        assert session.route("https://example.org/") == web.Route("http://proxy:3128", "/etc/own.pem")
+        assert session.route("https://127.0.0.1/").proxy is None
+
+
+def test_an_origin_is_scheme_host_and_port() -> None:
+    assert (
+        web.origin("https://Example.org/x")
+        == web.origin("https://u@example.org:443/y")
+        == ("https", "example.org", 443)
+    )
+    assert web.origin("http://example.org/x") != web.origin("http://example.org:8080/x")

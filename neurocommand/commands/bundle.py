@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from neurocommand import download, lock
+from neurocommand import lock
 from neurocommand.commands import report
 from neurocommand.commands.session import Session, takes_manifest, takes_releases
+from neurocommand.download import fetch as download
 from neurocommand.errors import DownloadError, ImmutableError, NeurocommandError, UsageError
 from neurocommand.events import Advanced, Finished, Started
 from neurocommand.files import digest_of, write_atomically
@@ -122,7 +123,15 @@ def _fetch(session: Session, directory: Path, release: Release, artifact: Artifa
     if path.is_file() and digest_of(path) == (artifact.sha256, artifact.size):
         session.console.say(f"{release}: there already")
         return
-    download.fetch(object_key(release), path, session.stores, artifact, session.console, release.id)
+    download.fetch(
+        object_key(release),
+        path,
+        session.stores,
+        artifact,
+        session.console,
+        release.id,
+        settings=session.settings.downloads,
+    )
 
 
 def _write_texts(directory: Path, wanted: Manifest, locked: lock.Lock) -> None:

@@ -26,6 +26,13 @@ def complete_release(ctx: click.Context, parameter: click.Parameter, incomplete:
     return []
 
 
+def complete_store(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of stores that a word may become."""
+    with contextlib.suppress(NeurocommandError, OSError):
+        return sorted(store.name for store in _settings(ctx).stores if store.name.startswith(incomplete))
+    return []
+
+
 def complete_installed(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the installed releases that a word may become: under ``--prefix``, else under all roots of this host."""
     from neurocommand import config

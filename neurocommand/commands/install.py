@@ -12,7 +12,14 @@ from neurocommand import config, observe
 from neurocommand import plan as planning
 from neurocommand.actions import Plan
 from neurocommand.commands import journal, pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import (
+    Session,
+    takes_dry_run,
+    takes_json,
+    takes_manifest,
+    takes_releases,
+    takes_sources,
+)
 from neurocommand.deploy import Deployer
 from neurocommand.errors import PolicyError, UsageError
 from neurocommand.layout import Root
@@ -28,6 +35,7 @@ from neurocommand.spool import Spool
 @takes_manifest
 @click.option("--prefix", type=click.Path(path_type=Path, file_okay=False), help="Where to install.")
 @click.option("--format", "form", type=click.Choice(["sif", "tree"]), help="One file, or the unpacked tree.")
+@takes_sources
 @click.option("--require-lock", is_flag=True, help="Refuse releases whose digest the lock does not know.")
 @click.option("--rewrap", is_flag=True, help="Renew wrappers and modulefiles even where they are up to date.")
 @takes_dry_run
@@ -35,9 +43,11 @@ from neurocommand.spool import Spool
 @click.pass_obj
 def command(
     session: Session,
+    *,
     releases: tuple[str, ...],
     prefix: Path | None,
     form: Format | None,
+    sources: tuple[str, ...],
     require_lock: bool,
     rewrap: bool,
     dry_run: bool,
@@ -52,12 +62,14 @@ def command(
     Examples:
       neurocommand install niimath
       neurocommand install fsl/6.0.7.22 --prefix /opt/neuro
+      neurocommand install niimath --from nectar
     """
     if not releases:
         raise UsageError("name at least one release", "see: neurocommand list")
     wanted = session.manifest.only(releases)
     root = Root(config.checked_root(prefix) if prefix is not None else session.settings.prefix)
     config.check_apart(dataclasses.replace(session.settings, prefix=root.path), "--prefix")
+    names = [store.name for store in session.chosen_stores(sources)] if sources else []
     if require_lock:
         _refuse_unlocked(wanted, session.lock.lock)
     if dry_run:
@@ -71,7 +83,7 @@ def command(
         spool.prepare()
         # what a killed run fetched for nothing that is wanted now; a store has it
         spool.discard(spool.sizes().keys() - {action.release for action in plan.actions})
-        made = pipeline.workshop(session, wanted, deployer, spool, own_lock=LockFile(root.lock))
+        made = pipeline.workshop(session, wanted, deployer, spool, own_lock=LockFile(root.lock), sources=names)
         code = pipeline.apply_and_show(session, plan, made, as_json=as_json)
     if code == 0 and not as_json:
         journal.echo(f"module use {shlex.quote(str(root.modules))}")

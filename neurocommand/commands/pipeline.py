@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,6 +205,7 @@ def workshop(
     *,
     own_lock: LockFile | None = None,
     stored: Iterable[Release] = (),
+    sources: Sequence[str] = (),
 ) -> Workshop:
     """Return what actions on the wanted releases are carried out with; see Workshop."""
     registries = registry.Registries(session.settings.registries)
@@ -221,6 +222,8 @@ def workshop(
         listener=session.console,
         own_lock=own_lock,
         stored=set(stored),
+        downloads=session.settings.downloads,
+        sources=sources,
     )
 
 

@@ -15,7 +15,7 @@ import click
 from neurocommand import jsontext, manifest
 from neurocommand.commands import completing
 from neurocommand.commands.console import Console
-from neurocommand.errors import printable
+from neurocommand.errors import UsageError, printable
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
 
@@ -94,6 +94,18 @@ class Session:
     def stores(self) -> tuple[Store, ...]:
         """The configured stores, in their order."""
         return tuple(_store(entry, self.settings.state) for entry in self.settings.stores)
+
+    def chosen_stores(self, names: Sequence[str]) -> tuple[Store, ...]:
+        """Return the stores of some names, in the order of the configuration; all of them when none is named.
+
+        Raises:
+            UsageError: the configuration has no store of a name.
+        """
+        known = [store.name for store in self.settings.stores]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(f"there is no store {', '.join(unknown)}", f"the stores are {', '.join(known) or 'none'}")
+        return tuple(store for store in self.stores if not names or store.name in names)
 
     @contextlib.contextmanager
     def closing_stores(self) -> Iterator[Sequence[Store]]:
@@ -222,6 +234,16 @@ class ShardType(click.ParamType):  # type: ignore[type-arg]
 
 takes_shard = click.option(
     "--shard", type=ShardType(), help="Only the I-th of N parts of the manifest; a release is always in the same part."
+)
+
+
+takes_sources = click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="STORE",
+    shell_complete=completing.complete_store,
+    help="Download from this store only; may be given more than once.",
 )
 takes_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 takes_dry_run = click.option("--dry-run", is_flag=True, help="Show the plan and stop.")

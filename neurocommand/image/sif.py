@@ -15,7 +15,7 @@ from neurocommand.errors import NO_SPACE, ImageError, RefusedError
 from neurocommand.files import remove_tree
 from neurocommand.image import squashfs
 from neurocommand.image.header import Partition, locate, recorded_environment
-from neurocommand.process import find_program
+from neurocommand.process import dying_with_us, find_program
 
 __all__ = ["Partition", "convert", "locate", "recorded_environment", "unpack"]
 
@@ -49,7 +49,7 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
     settings = [f"APPTAINER_CACHEDIR={cache}", f"APPTAINER_TMPDIR={temporary}"]
     settings += [setting.replace("APPTAINER", "SINGULARITY", 1) for setting in settings]
     options = ["--no-https"] if insecure and reference.startswith("docker://") else []
-    argv = [*squashfs.dying_with_us("TERM"), "env", *settings, runtime, "build", *options, str(path), reference]
+    argv = [*dying_with_us("TERM"), "env", *settings, runtime, "build", *options, str(path), reference]
     try:
         _build(argv, reference, report)
         locate(path)

@@ -22,7 +22,7 @@ from neurocommand.image.container import DEFINITION, Container, Item
 from neurocommand.image.header import DATA_JSON, locate
 from neurocommand.image.layers import FileSystem, Node
 from neurocommand.image.oci import NeedsApptainerError
-from neurocommand.process import find_program, run
+from neurocommand.process import dying_with_us, find_program, run
 
 INSPECTION = "inspect-metadata.json"
 DEFINED, LABELS = ".singularity.d/Singularity", ".singularity.d/labels.json"
@@ -72,7 +72,7 @@ def make(configuration: bytes, reference: str, directory: Path, number: int) -> 
     settings |= {f"{name}_DISABLE_CACHE": "true" for name in ("APPTAINER", "SINGULARITY")}
     settings |= {f"{name}_CACHEDIR": str(directory / "cache") for name in ("APPTAINER", "SINGULARITY")}
     try:
-        argv = [*squashfs.dying_with_us("TERM"), runtime, "--quiet", "build", "skeleton.sif", f"oci:{token}"]
+        argv = [*dying_with_us("TERM"), runtime, "--quiet", "build", "skeleton.sif", f"oci:{token}"]
         run(argv, env=settings, cwd=directory, timeout=TIMEOUT)
         made = container.read(directory / "skeleton.sif")
         partition = locate(directory / "skeleton.sif")

@@ -10,7 +10,7 @@ from io import BufferedWriter
 from pathlib import Path
 
 from neurocommand.errors import NO_SPACE, ImageError, RefusedError
-from neurocommand.process import feed, find_program, run
+from neurocommand.process import dying_with_us, feed, find_program, run
 from neurocommand.settings import Compression
 
 # unsquashfs 4.5.1 as an ordinary user; the device goes without, all else of the image is there (exit code 2).
@@ -99,12 +99,3 @@ def create(
     reason = "; ".join(messages[-3:])[:500] or f"mksquashfs ended with exit {done.code}"
     hint = "free some space" if FULL.search(reason) else NEWER
     raise ImageError(f"{image}: cannot be made: {reason}", hint)
-
-
-def dying_with_us(signal: str) -> list[str]:
-    """Return what to put before a command so that it gets a signal when this process is killed.
-
-    A killed run must leave nobody behind that goes on writing. Empty where setpriv (util-linux) cannot be had; see
-    PR_SET_PDEATHSIG in prctl(2).
-    """
-    return ["setpriv", "--pdeathsig", signal] if find_program("setpriv") else []

@@ -39,6 +39,7 @@ class DirectoryStore:
 
     listable = True
     lists_digests = True
+    local = True
 
     def __init__(
         self, name: str, path: Path, writable: bool = True, *, make_parents: bool = False, url: str = ""

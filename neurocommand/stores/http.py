@@ -37,6 +37,7 @@ class HttpStore:
     writable = False
     listable = False
     lists_digests = False
+    local = False
 
     def __init__(self, name: str, url: str, absent: tuple[int, ...] = (404, 410), timeout: float = 60.0) -> None:
         parts = urlsplit(url)
@@ -56,11 +57,6 @@ class HttpStore:
         with self._ask("HEAD", key) as answer:
             return None if answer.status_code in self.absent else self._stated(key, answer)
 
-    def link(self, key: str) -> Link:
-        """Return the object's address."""
-        check_key(self.name, key)
-        return Link(f"{self.url}/{key}")
-
     def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
         """Refuse: the store is read-only."""
         raise StoreError(f"store {self.name}: is read-only (plain http)")
@@ -77,6 +73,13 @@ class HttpStore:
     def delete(self, key: str) -> None:
         """Refuse: the store is read-only."""
         raise StoreError(f"store {self.name}: is read-only (plain http)")
+
+    def link(self, key: str) -> Link | None:
+        """Return the object's address; a user and password, of the address or of ~/.netrc, become a header."""
+        check_key(self.name, key)
+        with self._normalised("has no readable address"):
+            headers = web.basic_authorization(self.url)
+        return Link(f"{self._shown_url()}/{key}", headers, None)
 
     def close(self) -> None:
         """Close the connections that are kept for the next request."""

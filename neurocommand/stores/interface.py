@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from neurocommand.errors import StoreError
 from neurocommand.model import Artifact, StoredObject
@@ -61,6 +61,7 @@ class Store(Protocol):
     writable: bool
     listable: bool
     lists_digests: bool  # whether list() states every digest that stat() states
+    local: bool  # whether its objects are files of this machine
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every object whose key is one (``KEY``), sorted; foreign keys are passed over.
@@ -127,3 +128,10 @@ class Store(Protocol):
             StoreError: the store did not remove it, or cannot tell.
         """
         ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A store that asks another one again when that may help; who has others to ask can ask that one directly."""
+
+    inner: Store

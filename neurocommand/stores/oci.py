@@ -51,6 +51,7 @@ class OciStore:
 
     listable = True
     lists_digests = True
+    local = False
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class RcloneStore:
 
     listable = True
     lists_digests = True
+    local = False
 
     def __init__(
         self, name: str, remote: str, *, writable: bool = True, url: str = "", stale_after: float = 86_400.0

@@ -38,6 +38,7 @@ class RetryingStore:
         self.writable = inner.writable
         self.listable = inner.listable
         self.lists_digests = inner.lists_digests
+        self.local = inner.local
         self._backoff = wait or tenacity.wait_random_exponential(multiplier=0.5, max=20)
         self._transfers = self._retrying(tenacity.stop_after_attempt(attempts))
         self._questions = self._retrying(

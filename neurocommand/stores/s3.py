@@ -48,6 +48,7 @@ class S3Store:
 
     listable = True
     lists_digests = False
+    local = False
 
     def __init__(  # noqa: PLR0913
         self,

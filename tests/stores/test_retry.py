@@ -11,12 +11,13 @@ import tenacity
 
 from neurocommand.errors import ImmutableError, NeurocommandError, StoreError, StoreFullError, TransientStoreError
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance
+from neurocommand.stores.interface import Advance, Link
 from neurocommand.stores.retry import RetryingStore
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 OBJECT = StoredObject(KEY, 5)
 ARTIFACT = Artifact("0" * 64, 5)
+LINK = Link("http://127.0.0.1/x", (), None)
 
 
 class FailingStore:
@@ -26,6 +27,7 @@ class FailingStore:
     writable = True
     listable = False
     lists_digests = False
+    local = False
 
     def __init__(self, error: NeurocommandError, failures: int = 100) -> None:
         self.error = error
@@ -58,6 +60,10 @@ class FailingStore:
     def delete(self, key: str) -> None:
         self._ask(f"delete {key}")
 
+    def link(self, key: str) -> Link | None:
+        self._ask(f"link {key}")
+        return LINK
+
 
 def retrying(inner: FailingStore) -> RetryingStore:
     return RetryingStore(inner, wait=tenacity.wait_none())
@@ -71,6 +77,7 @@ def ask_everything(store: RetryingStore) -> list[object]:
         store.put(KEY, Path("p"), ARTIFACT, steps.append),  # type: ignore[func-returns-value]
         store.get(KEY, Path("g"), steps.append),
         store.delete(KEY),  # type: ignore[func-returns-value]
+        store.link(KEY),
     ]
     assert steps == [5, 5]
     return answers
@@ -79,12 +86,12 @@ def ask_everything(store: RetryingStore) -> list[object]:
 def test_it_is_the_inner_store_to_everybody() -> None:
     inner = FailingStore(StoreError("x"), failures=0)
     store = retrying(inner)
-    assert (store.name, store.writable, store.listable) == ("failing", True, False)
-    assert ask_everything(store) == [[OBJECT, StoredObject("z.simg", 1)], None, None, ("0" * 64, 5), None]
-    assert inner.asked == ["list", f"stat {KEY}", f"put {KEY} p 5", f"get {KEY} g", f"delete {KEY}"]
+    assert (store.name, store.writable, store.listable, store.local) == ("failing", True, False, False)
+    assert ask_everything(store) == [[OBJECT, StoredObject("z.simg", 1)], None, None, ("0" * 64, 5), None, LINK]
+    assert inner.asked == ["list", f"stat {KEY}", f"put {KEY} p 5", f"get {KEY} g", f"delete {KEY}", f"link {KEY}"]
 
 
-@pytest.mark.parametrize("call", ["list", "stat", "put", "get", "delete"])
+@pytest.mark.parametrize("call", ["list", "stat", "put", "get", "delete", "link"])
 def test_each_call_is_repeated_when_that_may_help(call: str) -> None:
     inner = FailingStore(TransientStoreError("busy"), failures=3)
     store = retrying(inner)
