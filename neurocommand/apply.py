@@ -1,37 +1,16 @@
-"""Carry a plan out, one release at a time: a failed action skips the rest of its release only."""
+"""Carry a plan out, several releases side by side: a failed action skips the rest of its release only."""
 
 from __future__ import annotations
 
 import itertools
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from neurocommand import imagesearch
-from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
-from neurocommand.deploy import Deployer
-from neurocommand.download import fetch as download
-from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError, system_error
-from neurocommand.events import Advanced, Finished, Listener, Noted, Started
-from neurocommand.files import digest_of
-from neurocommand.image import conversion, sif
-from neurocommand.image.blobs import Source
-from neurocommand.layout import object_key
-from neurocommand.lock import LockFile
-from neurocommand.manifest import Declaration
-from neurocommand.model import Artifact, DeployRecord, ImageReference, Release
-from neurocommand.observe import read_record
-from neurocommand.settings import Compression, DownloadSettings, RegistrySettings
-from neurocommand.spool import Spool
-from neurocommand.stores.interface import Store
-
-if sys.version_info >= (3, 11):
-    from typing import assert_never
-else:
-    from typing_extensions import assert_never
+from neurocommand import threads
+from neurocommand.actions import Action, Copy, Delete, Plan, Upload
+from neurocommand.errors import NeurocommandError, system_error
+from neurocommand.model import Release
+from neurocommand.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -61,236 +40,60 @@ class Skipped:
 
 Outcome = Done | Failed | Skipped
 
-Pull = Callable[[ImageReference], AbstractContextManager[Source]]
 
-
-@dataclass
-class Workshop:
-    """Everything that actions are carried out with.
+def apply(plan: Plan, workshop: Workshop) -> Iterator[Outcome]:
+    """Carry a plan out and yield each action's outcome as it comes; those of one release come in the plan's order.
 
     Args:
-        declarations: what is wanted, by release.
-        lock: the lock on disk.
-        spool: where SIFs wait; prepared.
-        stores: by name, in the order of the configuration.
-        registries: in the order in which images are asked for.
-        resolve: image reference -> bare hex digest, None when it is certainly absent; raises RegistryError.
-        pull: gives the content of an image, while the block lasts that it opens.
-        compression: of the SIFs that are made.
-        deployer: of the root, prepared; None when nothing is deployed.
-        listener: told about progress.
-        own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
-        stored: releases that some store is known to have, so that the spool need not keep them.
-        downloads: how objects are fetched.
-        sources: names of the stores that a release may be fetched from; empty: of all.
+        plan: what is to be done.
+        workshop: what it is done with; its limits say how many releases are worked on at once.
     """
-
-    declarations: Mapping[Release, Declaration]
-    lock: LockFile
-    spool: Spool
-    stores: Mapping[str, Store]
-    registries: Sequence[RegistrySettings]
-    resolve: imagesearch.Resolve
-    pull: Pull
-    compression: Compression
-    deployer: Deployer | None
-    listener: Listener
-    own_lock: LockFile | None = None
-    stored: set[Release] = field(default_factory=set)
-    downloads: DownloadSettings = field(default_factory=DownloadSettings)
-    sources: Sequence[str] = ()
-
-    def apply(self, plan: Plan) -> Iterator[Outcome]:
-        """Carry a plan out and yield each action's outcome as it comes."""
-        for release, actions in itertools.groupby(plan.actions, key=lambda action: action.release):
-            outcomes = []
-            for outcome in self._release(list(actions), plan.spare.get(release, 0)):
-                outcomes.append(outcome)
-                yield outcome
-            self._discard(release, outcomes)
-        self.spool.clear_scratch()
-
-    def _release(self, actions: list[Action], spare: int) -> Iterator[Outcome]:
-        """Carry out the actions of one release.
-
-        A store that fails keeps no other store from being filled; but what is not live (``spare`` more stores than
-        it needs) is not deployed.
-        """
-        failed, missed = "", 0
-        for action in actions:
-            stores = isinstance(action, Upload | Copy | Delete)
-            if failed and not (stores and missed):
-                yield Skipped(action, failed)
-                continue
-            outcome = self._outcome(action)
-            if isinstance(outcome, Failed):
-                missed += stores
-                if stores and missed <= spare:
-                    outcome = replace(outcome, fatal=False)
-                else:
-                    failed = f"{type(action).__name__.lower()} failed"
-            yield outcome
-
-    def _outcome(self, action: Action) -> Outcome:
-        try:
-            return Done(action, self._carry_out(action))
-        except NeurocommandError as error:
-            return Failed(action, error)
-        except OSError as error:
-            return Failed(action, system_error(action.release, error))
-
-    def _carry_out(self, action: Action) -> str:
-        match action:
-            case Convert():
-                detail = self._convert(action)
-            case Adopt():
-                detail = self._adopt(action)
-            case Upload():
-                detail = self._put(action.release, action.store, self._spooled(action.release))
-            case Copy():
-                detail = self._put(action.release, action.store, self._acquire(action.release, action.sources))
-            case Deploy():
-                detail = self._deploy(action)
-            case Rewrap():
-                detail = self._rewrap(action.release)
-            case Retire():
-                self._root().remove(action.release)
-                detail = "withdrawn"
-            case Delete():
-                self.stores[action.store].delete(object_key(action.release))
-                detail = f"deleted from {action.store}"
-            case _:
-                assert_never(action)
-        return detail
-
-    def _discard(self, release: Release, outcomes: Iterable[Outcome]) -> None:
-        """Drop the spool's SIF once a store has it, and every upload went well."""
-        uploads = [outcome for outcome in outcomes if isinstance(outcome.action, Upload)]
-        if uploads and all(isinstance(outcome, Done) for outcome in uploads):
-            self.stored.add(release)
-        if release in self.stored:
-            self.spool.discard([release])
-
-    def _known(self, release: Release) -> Artifact | None:
-        own = self.own_lock.lock.get(release) if self.own_lock is not None else None
-        return self.lock.lock.get(release) or own
-
-    def _locked(self, release: Release) -> Artifact:
-        artifact = self._known(release)
-        if artifact is None:
-            raise NeurocommandError(f"{release}: not locked", f"run: neurocommand convert {release}")
-        return artifact
-
-    def _root(self) -> Deployer:
-        assert self.deployer is not None  # noqa: S101  (a plan without a root has no such action)
-        return self.deployer
-
-    def _convert(self, action: Convert) -> str:
-        release = action.release
-        self.lock.check_writable()
-        started = time.monotonic()
-        self.listener(Started(release.id, "convert"))
-        try:
-            image = imagesearch.find(release, self.registries, self.resolve)
-        except ValueError as error:
-            raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
-        for passed in image.passed_over:
-            self.listener(Noted(release.id, passed))
-        reference, digest, partial = image.reference, image.digest, self.spool.partial(release)
-        partial.unlink(missing_ok=True)
-        name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
-        with self.pull(reference) as source:
-            conversion.convert(
-                conversion.Image(name, digest, image.registry.insecure, source),
-                partial,
-                compression=self.compression,
-                scratch=self.spool.scratch,
-                report=lambda line: self.listener(Noted(release.id, line)),
-            )
-        sha256, size = digest_of(partial)
-        self.spool.keep(release)
-        self.lock.record(release, Artifact(sha256, size, digest))
-        self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
-        return f"{reference} sha256:{digest} -> {self.spool.sif(release)}"
-
-    def _adopt(self, action: Adopt) -> str:
-        release = action.release
-        self.lock.check_writable()
-        path = self.spool.sif(release)
-        fetched = download.fetch(
-            object_key(release), path, [self.stores[action.store]], None, self.listener, release.id
-        )
-        self.stored.add(release)
-        _see_sif(release, path, action.store)
-        expected = action.expected
-        if expected is not None and (fetched.sha256, fetched.size) != (expected.sha256, expected.size):
-            raise ImmutableError(
-                f"{release}: store {action.store} has sha256 {fetched.sha256}, but {expected.sha256} is deployed",
-                "find out which one is right; nothing was locked",
-            )
-        self.lock.record(release, Artifact(fetched.sha256, fetched.size))
-        return f"sha256 {fetched.sha256} from store {action.store}"
-
-    def _spooled(self, release: Release) -> Path:
-        path = self.spool.sif(release)
-        if not path.is_file():
-            raise StoreError(f"{release}: not in the spool {self.spool.path}")
-        return path
-
-    def _acquire(self, release: Release, sources: Iterable[str], *, to_deploy: bool = False) -> Path:
-        """Return a local file with the locked bytes: the spool's, else downloaded into it."""
-        artifact, path = self._known(release), self.spool.sif(release)
-        if artifact is None and self.own_lock is None:
-            self._locked(release)
-        if artifact is None or not self.spool.holds(release, artifact):
-            stores = [self.stores[name] for name in sources]
-            fetched = download.fetch(
-                object_key(release), path, stores, artifact, self.listener, release.id, settings=self.downloads
-            )
-            self.stored.add(release)
-            if artifact is None or to_deploy:
-                _see_sif(release, path, fetched.source)
-            if artifact is None and self.own_lock is not None:
-                self.own_lock.record(release, Artifact(fetched.sha256, fetched.size))
-        return path
-
-    def _put(self, release: Release, store: str, path: Path) -> str:
-        artifact = self._locked(release)
-        started = time.monotonic()
-        self.listener(Started(release.id, f"upload to {store}", artifact.size))
-        self.stores[store].put(
-            object_key(release),
-            path,
-            artifact,
-            lambda done: self.listener(Advanced(release.id, f"upload to {store}", done)),
-        )
-        seconds = time.monotonic() - started
-        self.listener(Finished(release.id, f"upload to {store}", seconds, artifact.size))
-        return f"{artifact.size} bytes sent to {store}"
-
-    def _deploy(self, action: Deploy) -> str:
-        deployer = self._root()
-        path = self._acquire(action.release, self.sources or self.stores, to_deploy=True)
-        artifact = self._locked(action.release)
-        record = deployer.deploy(self.declarations[action.release], artifact, path)
-        return f"{len(record.commands)} commands"
-
-    def _rewrap(self, release: Release) -> str:
-        deployer = self._root()
-        deployed = read_record(deployer.root.release(release))
-        if not isinstance(deployed, DeployRecord):
-            raise NeurocommandError(f"{release}: {deployed.reason}", "run it again")
-        record = deployer.rewrap(self.declarations[release], deployed)
-        return f"{len(record.commands)} commands"
+    works = [
+        _Work(release, tuple(actions), plan.spare.get(release, 0))
+        for release, actions in itertools.groupby(plan.actions, key=lambda action: action.release)
+    ]
+    yield from threads.stream(lambda work: _outcomes(work, workshop), works, workshop.limits.releases)
+    workshop.spool.clear_scratch()
 
 
-def _see_sif(release: Release, path: Path, store: str) -> None:
-    """See that what a store gave is a SIF; the file's own place in the spool would tell nobody where to look."""
+@dataclass(frozen=True)
+class _Work:
+    """The actions of one release, and how many stores more than it needs would take it."""
+
+    release: Release
+    actions: tuple[Action, ...]
+    spare: int
+
+
+def _outcomes(work: _Work, workshop: Workshop) -> Iterator[Outcome]:
+    """Carry out the actions of one release.
+
+    A store that fails keeps no other store from being filled; but what is not live is not deployed.
+    """
+    failed, missed = "", 0
+    sent = [action for action in work.actions if isinstance(action, Upload)]
+    for action in work.actions:
+        stores = isinstance(action, Upload | Copy | Delete)
+        if failed and not (stores and missed):
+            yield Skipped(action, failed)
+            continue
+        outcome = _outcome(action, workshop)
+        if isinstance(outcome, Failed):
+            missed += stores
+            if stores and missed <= work.spare:
+                outcome = replace(outcome, fatal=False)
+            else:
+                failed = f"{type(action).__name__.lower()} failed"
+        elif isinstance(action, Upload):
+            sent.remove(action)
+        yield outcome
+    workshop.done(work.release, sent=not sent and any(isinstance(action, Upload) for action in work.actions))
+
+
+def _outcome(action: Action, workshop: Workshop) -> Outcome:
     try:
-        sif.locate(path)
-    except ImageError as error:
-        reason = error.message.removeprefix(f"{path}: ")
-        raise ImageError(
-            f"{release}: store {store} holds something else than a sound SIF under {object_key(release)}: {reason}",
-            "put the right file there; a locked digest of other bytes has to be mended first",
-        ) from error
+        return Done(action, workshop.carry_out(action))
+    except NeurocommandError as error:
+        return Failed(action, error)
+    except OSError as error:
+        return Failed(action, system_error(action.release, error))

@@ -26,6 +26,7 @@ from neurocommand.settings import (
     DirectorySettings,
     DownloadSettings,
     HttpSettings,
+    LimitSettings,
     OciSettings,
     RcloneSettings,
     RegistrySettings,
@@ -228,7 +229,7 @@ def _has_host(address: str) -> bool:
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Let a file's own top-level keys replace the defaults; some sections merge by their keys."""
     result = {**defaults, **own}
-    for section in ("convert", "downloads", "install", "publish", "retention"):
+    for section in ("convert", "downloads", "limits", "install", "publish", "retention"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -264,6 +265,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         retention=_retention(content["retention"]),
         compression=content["convert"]["compression"],
         downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
+        limits=LimitSettings(**{name: int(number) for name, number in content["limits"].items()}),
     )
 
 

@@ -149,6 +149,24 @@ class DownloadSettings:
 
 
 @dataclass(frozen=True)
+class LimitSettings:
+    """How much goes on at once.
+
+    Args:
+        conversions: images that are converted; one keeps all processors busy.
+        transfers: uploads and downloads.
+    """
+
+    conversions: int = 1
+    transfers: int = 4
+
+    @property
+    def releases(self) -> int:
+        """How many releases are worked on."""
+        return self.conversions + self.transfers
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; paths are absolute."""
 
@@ -167,6 +185,7 @@ class Settings:
     retention: RetentionSettings
     compression: Compression
     downloads: DownloadSettings
+    limits: LimitSettings
 
     @property
     def prunable(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ LADDER = (
     {"observe", "modulefiles", "exchange"},
     {"contents"},
     {"deploy"},
+    {"workshop"},
     {"apply"},
     {"commands"},
     {"cli"},

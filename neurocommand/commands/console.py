@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -48,6 +49,7 @@ class Console:
         self.verbose = verbose
         self.quiet = quiet
         self.progress: Progress | None = None
+        self._turn = threading.Lock()
         self.tasks: dict[tuple[str, str], TaskID] = {}
 
     def say(self, text: str) -> None:
@@ -70,7 +72,11 @@ class Console:
             journal.echo(text, err=True)
 
     def __call__(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event; threads that work side by side take turns."""
+        with self._turn:
+            self._show(event)
+
+    def _show(self, event: Event) -> None:
         match event:
             case Started(release, stage, total):
                 self._start(release, stage, total)

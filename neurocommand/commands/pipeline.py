@@ -12,7 +12,7 @@ from pathlib import Path
 from neurocommand import config, observe, registry
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Delete, Plan, Problem
-from neurocommand.apply import Outcome, Workshop
+from neurocommand.apply import Outcome, apply
 from neurocommand.commands import journal, pruning, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
@@ -27,6 +27,7 @@ from neurocommand.render import shards, templates
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
+from neurocommand.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ def workshop(
         own_lock=own_lock,
         stored=set(stored),
         downloads=session.settings.downloads,
+        limits=session.settings.limits,
         sources=sources,
     )
 
@@ -244,7 +246,7 @@ def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: boo
 def _outcomes(session: Session, plan: Plan, made: Workshop) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with session.console as console:
-        for outcome in made.apply(plan):
+        for outcome in apply(plan, made):
             report.show_outcome(console, outcome)
             outcomes.append(outcome)
     return outcomes

@@ -40,13 +40,18 @@ class Source(Protocol):
         ...
 
 
+def needed(layers: Sequence[Descriptor]) -> int:
+    """Return about how many bytes a conversion of some layers writes."""
+    return GROWTH * sum(layer.size for layer in layers) + RESERVE
+
+
 def check_space(layers: Sequence[Descriptor], directory: Path, where: str) -> None:
     """See that a directory's file system has room for a conversion, as far as the sizes of the blobs tell.
 
     Raises:
         RefusedError: it has not.
     """
-    need, free = GROWTH * sum(layer.size for layer in layers) + RESERVE, free_space(directory)
+    need, free = needed(layers), free_space(directory)
     if free < need:
         raise _no_space(where, directory, need, free)
 

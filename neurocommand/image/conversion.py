@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +45,21 @@ class Image:
     source: Source
 
 
+Reserved = Callable[[Path, int, str], AbstractContextManager[None]]
+
+
+def _free(path: Path, need: int, what: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
 def convert(
-    image: Image, path: Path, *, compression: Compression, scratch: Path, report: Callable[[str], None]
+    image: Image,
+    path: Path,
+    *,
+    compression: Compression,
+    scratch: Path,
+    report: Callable[[str], None],
+    reserved: Reserved = _free,
 ) -> None:
     """Make a SIF from an image, the same as Apptainer's own but for its compression.
 
@@ -55,6 +69,7 @@ def convert(
         compression: of its file system.
         scratch: a directory for temporary files, about five times the size of the image's blobs.
         report: called with a line for people when the work is left to Apptainer, and with what Apptainer says then.
+        reserved: keeps bytes of a directory's file system free for a block, for what else goes on at the time.
 
     Raises:
         ImageError: the image is damaged, or a tool is missing or failed; nothing is left at ``path``.
@@ -67,7 +82,10 @@ def convert(
     remove_tree(work)
     work.mkdir(parents=True)
     try:
-        _convert(image, path, compression, work)
+        manifest = _manifest(image)
+        blobs.check_space(manifest.layers, work, image.reference)
+        with reserved(work, blobs.needed(manifest.layers), image.reference):
+            _convert(image, manifest, path, compression, work)
         return
     except NeedsApptainerError as error:
         remove_tree(path)
@@ -82,9 +100,7 @@ def convert(
     sif.convert(f"docker://{image.reference}", path, insecure=image.insecure, scratch=scratch, report=report)
 
 
-def _convert(image: Image, path: Path, compression: Compression, work: Path) -> None:
-    manifest = _manifest(image)
-    blobs.check_space(manifest.layers, work, image.reference)
+def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Compression, work: Path) -> None:
     with ThreadPoolExecutor(1) as helper:
         asked = helper.submit(_skeleton, image, manifest, work / "skeleton")
         read: dict[Path, list[Member]] = {}
