@@ -30,6 +30,12 @@ def test_sync_fills_a_registry_and_a_remote_and_apptainer_pulls_the_locked_sif(w
     pulled, place = tmp_path / "pulled.sif", f"oras://{world.registry}/neurodesk/sif:{release}"
     run(["apptainer", "pull", "--no-https", pulled, place], env={**os.environ, "APPTAINER_USERNS": "1"})
     assert digest_of(pulled) == (locked["sha256"], locked["size"])
+    installed = world.run("install", "small", "--from", "sifs", "--prefix", str(tmp_path / "prefix"), env=env)
+    assert installed.code == 0, installed.err
+    assert digest_of(tmp_path / "prefix/containers" / release.id / f"{release}.simg") == (
+        locked["sha256"],
+        locked["size"],
+    )
     plan = json.loads(world.run("plan", "--json", env=env).out)
     assert (plan["actions"], plan["problems"]) == ([], [])
 
