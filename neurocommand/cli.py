@@ -62,7 +62,7 @@ class Verbs(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-# in a message: a place in a home directory was needed (config.HOMELESS, which would load the reading of settings)
+# in a message: a place in a home directory was needed (entries.HOMELESS, which would load the reading of settings)
 HOMELESS = "/the home directory is not known"
 _HOME = "set HOME, or name every place in the configuration"
 

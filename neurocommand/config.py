@@ -12,38 +12,24 @@ import importlib.resources
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from neurocommand import places, schema, yamltext
+from neurocommand import entries, places, schema, yamltext
 from neurocommand.errors import Fault, FaultsError, UsageError, printable
 from neurocommand.jsontext import Document, read_bytes
 from neurocommand.settings import (
-    Budget,
-    Credentials,
     DirectorySettings,
     DownloadSettings,
-    HttpSettings,
     LimitSettings,
-    OciSettings,
-    RcloneSettings,
-    RegistrySettings,
     RetentionSettings,
-    S3Settings,
     Settings,
-    StoreSettings,
 )
 
 SCHEMA = "neurocommand.schema.json"
 BUNDLED = "bundled"
-DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
-
-
-# What stands for a home directory that is not known. Nothing can be below it, nor be made there by anybody, so that
-# only those verbs fail that need such a place.
-HOMELESS = Path(os.devnull) / "the home directory is not known"
 
 
 class ConfigurationError(FaultsError):
@@ -134,7 +120,7 @@ def checked_root(path: Path) -> Path:
     """
     if path == Path():
         raise UsageError("no directory is named", "name one by its path; for the current directory, write $PWD")
-    path = _path(str(path), Path.cwd())
+    path = entries.path_of(str(path), Path.cwd())
     text = str(path)
     if ":" in text or not text.isprintable():
         raise UsageError(
@@ -193,8 +179,8 @@ def _repeated_names(document: Document) -> list[Fault]:
     content = document.value if isinstance(document.value, dict) else {}
     for section in ("registries", "stores"):
         seen: set[str] = set()
-        entries = content.get(section)
-        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        listed = content.get(section)
+        for index, entry in enumerate(listed if isinstance(listed, list) else []):
             name = entry.get("name") if isinstance(entry, dict) else None
             if isinstance(name, str) and name in seen:
                 faults.append(Fault(document.line((section, index)), section, f"the name {name} stands twice"))
@@ -236,7 +222,7 @@ def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -> Settings:
     def path(text: str) -> Path:
-        return _path(text, base)
+        return entries.path_of(text, base)
 
     state = (
         Path(environ["NEUROCOMMAND_STATE"]).absolute() if environ.get("NEUROCOMMAND_STATE") else path(content["state"])
@@ -245,17 +231,14 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
     if manifest != BUNDLED and not is_address(manifest):
         manifest = str(path(manifest))
     root = publish.get("root")
-    registries = tuple(_registry(entry, environ) for entry in content["registries"])
+    registries = tuple(entries.registry(entry, environ) for entry in content["registries"])
     return Settings(
         manifest=manifest,
         lock=path(content["lock"]) if "lock" in content else _lock_beside(manifest, state),
         state=state,
         spool=path(content["spool"]) if "spool" in content else state / "spool",
         registries=registries,
-        stores=tuple(
-            _oci(entry, registries, state, environ) if entry["kind"] == "oci" else _store(entry, base)
-            for entry in content["stores"]
-        ),
+        stores=tuple(entries.store(entry, base, registries, state, environ) for entry in content["stores"]),
         prefix=checked_root(Path(environ.get("NEUROCOMMAND_PREFIX") or path(install["prefix"]))),
         install_format=install["format"],
         root=checked_root(path(root)) if root else None,
@@ -267,23 +250,6 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
         limits=LimitSettings(**{name: int(number) for name, number in content["limits"].items()}),
     )
-
-
-def _path(text: str, base: Path) -> Path:
-    import platformdirs
-
-    shown = printable(text)
-    try:
-        for field, place in (("{data}", platformdirs.user_data_path), ("{state}", platformdirs.user_state_path)):
-            if field in text:
-                text = text.replace(field, str(place("neurocommand")))
-        return base / Path(text).expanduser()
-    except RuntimeError as error:
-        user, *rest = Path(text).parts
-        if user.startswith("~") and user != "~":
-            message = f"{shown}: the home directory of {printable(user[1:])} is not known"
-            raise UsageError(message, "write the path without ~") from error
-        return HOMELESS.joinpath(user.strip("~{}"), *rest)
 
 
 def is_address(manifest: str) -> bool:
@@ -308,81 +274,3 @@ def _retention(entry: dict[str, Any]) -> RetentionSettings:
     # JSON Schema takes 8.0 for a whole number, too
     numbers = {name: int(entry[name]) for name in ("grace_days", "floor", "cap")}
     return RetentionSettings(**numbers, pinned=frozenset(entry["pinned"]))
-
-
-def _registry(entry: dict[str, Any], environ: Mapping[str, str]) -> RegistrySettings:
-    return RegistrySettings(
-        name=entry["name"],
-        url=entry["url"],
-        templates=tuple(entry.get("templates", DEFAULT_TEMPLATES)),
-        insecure=entry.get("insecure", False),
-        budget=Budget(**entry.get("budget", {})),
-        credentials=_credentials(entry["name"], environ),
-    )
-
-
-def _store(entry: dict[str, Any], base: Path) -> StoreSettings:
-    match entry["kind"]:
-        case "directory":
-            path, writable = _path(entry["path"], base), entry.get("writable", True)
-            mode = entry.get("mode", "copy")
-            url = entry.get("url", "").rstrip("/")
-            return DirectorySettings(entry["name"], path, writable, entry.get("create", False), mode, url)
-        case "s3":
-            return S3Settings(
-                name=entry["name"],
-                bucket=entry["bucket"],
-                endpoint=entry.get("endpoint"),
-                region=entry.get("region"),
-                prefix=entry.get("prefix", ""),
-                profile=entry.get("profile"),
-                anonymous=entry.get("anonymous", False),
-                writable=entry.get("writable", not entry.get("anonymous", False)),
-                mode=entry.get("mode", "copy"),
-                url=entry.get("url", "").rstrip("/"),
-                part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
-                concurrency=int(entry.get("concurrency", 4)),
-            )
-        case "rclone":
-            return RcloneSettings(
-                name=entry["name"],
-                remote=entry["remote"],
-                writable=entry.get("writable", True),
-                url=entry.get("url", "").rstrip("/"),
-                mode=entry.get("mode", "copy"),
-            )
-        case _:
-            return HttpSettings(entry["name"], entry["url"].rstrip("/"), tuple(entry.get("absent", (404, 410))))
-
-
-def _oci(
-    entry: dict[str, Any], registries: Sequence[RegistrySettings], state: Path, environ: Mapping[str, str]
-) -> OciSettings:
-    name, url = entry["name"], entry["url"]
-    images = None
-    if "images" in entry:
-        images = next((registry for registry in registries if registry.name == entry["images"]), None)
-        if images is None or images.url.partition("/")[0] != url.partition("/")[0]:
-            raise UsageError(
-                f"store {name}: images: {entry['images']} is no registry on {url.partition('/')[0]}",
-                "name one of `registries:` on the store's own host: a referrer stands beside its image",
-            )
-    return OciSettings(
-        name=name,
-        url=url,
-        insecure=entry.get("insecure", False),
-        images=images,
-        writable=entry.get("writable", True),
-        state=state / "uploads" / name,
-        credentials=_credentials(name, environ),
-        mode=entry.get("mode", "copy"),
-    )
-
-
-def _credentials(name: str, environ: Mapping[str, str]) -> Credentials | None:
-    """Return what the environment has for a registry or store; None when that is nothing."""
-    variables = [f"NEUROCOMMAND_{name.upper().replace('-', '_')}_{field}" for field in ("USERNAME", "PASSWORD")]
-    username, password = (environ.get(variable, "") for variable in variables)
-    if bool(username) != bool(password):
-        raise UsageError(f"{' and '.join(variables)} belong together", "set both, or neither")
-    return Credentials(username, password) if username else None

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from neurocommand import config, schema
+from neurocommand import config, entries, schema
 from neurocommand.config import ConfigurationError
 from neurocommand.errors import UsageError
 from neurocommand.layout import Root
@@ -110,7 +110,7 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
         DirectorySettings("e", tmp_path / "served", True, False, "copy", "http://x/e"),
         HttpSettings("h", "https://x/y", (404, 410)),
     )
-    assert found.registries[0].templates == config.DEFAULT_TEMPLATES
+    assert found.registries[0].templates == entries.DEFAULT_TEMPLATES
 
 
 @pytest.mark.parametrize(
@@ -453,11 +453,11 @@ def test_without_a_home_its_places_are_where_nobody_can_write(tmp_path: Path, mo
     monkeypatch.setattr("pwd.getpwuid", unknown)
     monkeypatch.chdir(tmp_path)
     found = config.load(environ={})
-    assert found.state.is_relative_to(config.HOMELESS)
-    assert found.prefix.is_relative_to(config.HOMELESS)
+    assert found.state.is_relative_to(entries.HOMELESS)
+    assert found.prefix.is_relative_to(entries.HOMELESS)
     with pytest.raises(NotADirectoryError):
         found.state.mkdir(parents=True)
-    assert config.load(write(tmp_path / "h.yaml", "state: ~/s/t"), {}).state == config.HOMELESS / "s/t"
+    assert config.load(write(tmp_path / "h.yaml", "state: ~/s/t"), {}).state == entries.HOMELESS / "s/t"
     path = write(tmp_path / "n.yaml", "state: state\nstores: []\ninstall: {prefix: p}")
     assert config.load(path, {}).prefix == tmp_path / "p"
 

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 LADDER = (
     {"model", "errors", "events"},
     {"process", "files", "jsontext", "observation", "places", "settings", "threads", "web"},
-    {"aria2", "pace", "schema", "yamltext"},
+    {"aria2", "entries", "pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from neurocommand.download.locked import Locked
 from neurocommand.download.part import Part
 from neurocommand.download.unlocked import Unlocked
 from neurocommand.download.verdicts import STAGE, Fetched, Verdicts
-from neurocommand.errors import DownloadError, NeurocommandError, RefusedError
+from neurocommand.errors import NO_SPACE, DownloadError, NeurocommandError, RefusedError, is_full
 from neurocommand.events import Finished, Listener
 from neurocommand.files import make_durable
 from neurocommand.model import Artifact
@@ -79,6 +78,6 @@ def fetch(
 
 
 def _local_failure(path: Path, error: OSError) -> NeurocommandError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RefusedError(f"{path}: {error.strerror}", "free some space, or choose another place")
+    if is_full(error):
+        return RefusedError(f"{path}: {error.strerror}", NO_SPACE)
     return DownloadError(f"{path}: cannot be written: {error.strerror or error}")
