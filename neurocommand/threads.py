@@ -62,15 +62,21 @@ def stream(work: Callable[[T], Iterator[R]], items: Iterable[T], at_once: int) -
 
     Args:
         work: called in threads, and its results asked for there; whatever it raises is raised here, and ends the rest.
+            What has no company needs no thread.
         items: what it is called with.
         at_once: how many threads at most.
     """
+    todo = list(items)
+    if len(todo) <= 1 or at_once <= 1:
+        for item in todo:
+            yield from work(item)
+        return
     waiting: SimpleQueue[T] = SimpleQueue()
     results: SimpleQueue[Callable[[], R]] = SimpleQueue()
     stopped = threading.Event()
-    for item in items:
+    for item in todo:
         waiting.put(item)
-    running = min(at_once, waiting.qsize())
+    running = min(at_once, len(todo))
     for _ in range(running):
         threading.Thread(target=_labour, args=(work, waiting, results, stopped), daemon=True).start()
     try:

@@ -18,7 +18,7 @@ from tests.images import small_archive, small_sif  # noqa: E402, F401
 from tests.servers import moto_url, registry, s3_credentials, web_server  # noqa: E402, F401
 from tests.swift import swift  # noqa: E402, F401
 from tests.users import ordinary_user  # noqa: E402, F401
-from tests.world import image_registry, open_world, synced, world  # noqa: E402, F401
+from tests.world import big_registry, image_registry, open_world, synced, world  # noqa: E402, F401
 
 # the same examples each time: what a change breaks is told apart from what chance finds; --full looks further
 settings.register_profile("quick", max_examples=150, deadline=None, derandomize=True)

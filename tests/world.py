@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,21 @@ def image_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers
             layout = images.oci_layout(rootfs, images.SMALL_ENVIRONMENT, directory / label.replace(" ", "_"))
             push(layout, registry.host, label)
             shutil.rmtree(layout.parent)
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def big_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Registry]:
+    """A registry with an image of 96 MiB that does not compress, as small 1.0 and 1.1: every stage takes a while."""
+    directory = tmp_path_factory.mktemp("big")
+    rootfs = images.small()
+    for number in range(24):
+        rootfs.file(f"opt/small/data{number}", random.Random(number).randbytes(4 << 20), 0o644)
+    layout = images.oci_layout(rootfs, images.SMALL_ENVIRONMENT, directory / "image")
+    with servers.oci_registry(directory) as registry:
+        for label in ("small 1.0", "small 1.1"):
+            push(layout, registry.host, label)
+        shutil.rmtree(layout.parent)
         yield registry
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import Registry
 from tests.world import World
 
 SOON = 6.0  # seconds; half of it is what a run may take to tidy up, the rest is for busy machines
@@ -89,10 +90,16 @@ def descendants(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("verb", ["convert", "sync"])
-def test_a_conversion_ends_with_the_run(world: World, verb: str, number: signal.Signals) -> None:
-    process = start(world, verb)
-    wait_for(lambda: any(" build " in line for line in descendants(world)) or process.poll() is not None)
+@pytest.mark.parametrize("labels", [("small 1.0",), ("small 1.0", "small 1.1")])
+def test_a_conversion_ends_with_the_run(
+    tmp_path: Path, big_registry: Registry, labels: tuple[str, ...], number: signal.Signals
+) -> None:
+    world = World(tmp_path / "world", big_registry.host)
+    world.path.mkdir()
+    world.declare(*labels)
+    world.configure()
+    process = start(world, "sync")
+    wait_for(lambda: any("mksquashfs" in line for line in descendants(world)) or process.poll() is not None)
     stop(process, number)
     wait_for(lambda: not descendants(world))
     assert world.run("sync").code == 0

@@ -13,13 +13,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests import images, servers
-from tests.world import World, listing, push, sha256
+from tests import servers
+from tests.world import World, listing, sha256
 
 SMALL = "small 1.0"
 CHANGES = "rename,link,linkat,symlink,mkdir,rmdir,unlink,unlinkat,chmod,fchmod,fsync"
@@ -123,22 +123,8 @@ def test_killed_at_system_calls(world: World, request: pytest.FixtureRequest) ->
         killed_at(world, number, finished)
 
 
-@pytest.fixture(scope="session")
-def big_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Registry]:
-    """A registry with an image of 96 MiB that does not compress, so that every stage takes a while."""
-    directory = tmp_path_factory.mktemp("big")
-    rootfs = images.small()
-    for number in range(24):
-        rootfs.file(f"opt/small/data{number}", random.Random(number).randbytes(4 << 20), 0o644)
-    layout = images.oci_layout(rootfs, images.SMALL_ENVIRONMENT, directory / "image")
-    with servers.oci_registry(directory) as registry:
-        push(layout, registry.host, SMALL)
-        shutil.rmtree(layout.parent)
-        yield registry
-
-
 STAGES: dict[str, Callable[[World], bool]] = {
-    "fetching layers": lambda world: (world.spool / ".neurocommand-scratch/cache").exists(),
+    "fetching layers": lambda world: any(world.spool.glob(".neurocommand-scratch/*/conversion/*")),
     "making the SIF": lambda world: any(world.spool.glob(".*.partial")),
     "uploading": lambda world: (
         any(path.name.startswith(".") and path.is_file() for path in world.store.glob(".*"))
