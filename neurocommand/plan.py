@@ -32,7 +32,7 @@ from neurocommand.observation import (
     Unknown,
     Unreadable,
 )
-from neurocommand.retention import Due, Kept, Retention, judge
+from neurocommand.retention import Kept, Retention, judge
 
 
 def make(
@@ -310,13 +310,12 @@ def _unlisted(
     deletions: list[Action] = []
     kept: list[Kept] = []
     for judged in judge(manifest, retention, deployed, held):
-        match judged:
-            case Kept():
-                kept.append(judged)
-            case Due(release, reason):
-                deletions += [
-                    Delete(release, view.name, reason)
-                    for view in observation.stores
-                    if view.name in retention.stores and view.listed and release in view.objects
-                ]
+        if isinstance(judged, Kept):
+            kept.append(judged)
+            continue
+        deletions += [
+            Delete(judged.release, view.name, judged.reason)
+            for view in observation.stores
+            if view.name in retention.stores and view.listed and judged.release in view.objects
+        ]
     return deletions, tuple(kept)

@@ -106,7 +106,7 @@ def _labour(
         return fail
 
     try:
-        while not stopped.is_set():
+        while True:
             for result in work(waiting.get_nowait()):
                 results.put(lambda result=result: result)  # type: ignore[misc]
                 if stopped.is_set():

@@ -50,18 +50,17 @@ def findings(manifest: Manifest, lock: Lock, views: Iterable[StoreView]) -> Iter
 
 
 def _judge(view: StoreView, release: Release, artifact: Artifact | None, *, wanted: bool) -> Finding | None:
-    match view.ask(release):
-        case Unknown(reason):
-            return Finding("unknown", view.name, release, reason)
-        case None:
-            lacking = wanted and artifact is not None and view.writable
-            return Finding("missing", view.name, release, "absent") if lacking else None
-        case StoredObject() as found if artifact is None:
-            if wanted:
-                return Finding("unknown", view.name, release, f"{found.size} bytes, but the release is not locked")
-            return Finding("stray", view.name, release, f"{found.size} bytes; neither manifest nor lock names it")
-        case StoredObject() as found:
-            return _compare(view, release, found, artifact)
+    found = view.ask(release)
+    if isinstance(found, Unknown):
+        return Finding("unknown", view.name, release, found.reason)
+    if found is None:
+        lacking = wanted and artifact is not None and view.writable
+        return Finding("missing", view.name, release, "absent") if lacking else None
+    if artifact is not None:
+        return _compare(view, release, found, artifact)
+    if wanted:
+        return Finding("unknown", view.name, release, f"{found.size} bytes, but the release is not locked")
+    return Finding("stray", view.name, release, f"{found.size} bytes; neither manifest nor lock names it")
 
 
 def _compare(view: StoreView, release: Release, found: StoredObject, artifact: Artifact) -> Finding | None:

@@ -30,6 +30,7 @@ from neurocommand.settings import (
     HttpSettings,
     OciSettings,
     RcloneSettings,
+    RetentionSettings,
     S3Settings,
 )
 
@@ -481,3 +482,25 @@ def test_a_tilde_is_the_home_directory_wherever_a_root_is_named(own_home: Path) 
 def test_a_root_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert config.checked_root(Path("a b")) == tmp_path / "a b"
+
+
+def test_the_primary_and_mirrors_that_sync_may_lose_objects(tmp_path: Path) -> None:
+    stores = (
+        "stores:\n  - {name: w, kind: http, url: 'https://x/y'}\n"
+        "  - {name: r, kind: directory, path: r, writable: false}\n"
+        "  - {name: p, kind: directory, path: p}\n"
+        "  - {name: s, kind: s3, bucket: bucket, mode: sync}\n"
+        "  - {name: c, kind: directory, path: c, mode: copy}\n"
+    )
+    assert config.load(write(tmp_path / "n.yaml", stores), {}).prunable == {"p", "s"}
+
+
+def test_limits_merge_with_the_defaults(tmp_path: Path) -> None:
+    limits = config.load(write(tmp_path / "n.yaml", "limits: {transfers: 8.0}\n"), {}).limits
+    assert (limits.conversions, limits.transfers, limits.releases) == (1, 8, 9)
+
+
+def test_retention_and_quorum(tmp_path: Path) -> None:
+    text = "quorum: 2.0\nretention: {grace_days: 7, pinned: [fsl]}\n"
+    found = config.load(write(tmp_path / "n.yaml", text), {})
+    assert (found.quorum, found.retention) == (2, RetentionSettings(7, 10, 5, frozenset({"fsl"})))

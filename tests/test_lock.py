@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurocommand import lock
-from neurocommand.errors import FaultsError, ImmutableError
+from neurocommand.errors import FaultsError, ImmutableError, UsageError
 from neurocommand.lock import Lock, LockFile
 from neurocommand.model import Artifact, Release
 
@@ -120,3 +120,16 @@ def test_a_release_that_stands_twice_is_refused() -> None:
 
 def test_the_lock_of_the_project_is_valid() -> None:
     lock.load(Path(__file__).parent.parent / "apps.lock.json")
+
+
+def test_a_lock_that_could_not_be_written_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = LockFile(tmp_path / "a" / "b" / "apps.lock.json")
+    found.check_writable()
+    asked: list[Path] = []
+    # root may write everywhere, so the answer of the system is what is put in
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(path))
+    with pytest.raises(UsageError, match=r"apps\.lock\.json: cannot be written"):
+        found.check_writable()
+    assert asked == [tmp_path]

@@ -281,3 +281,11 @@ def test_the_schema_is_a_valid_schema_and_accepts_the_published_manifests(publis
         Draft202012Validator(schema.published("apps.schema.json")).validate(
             json.loads((published / edition / "apps.json").read_text())
         )
+
+
+def test_dois_are_read_for_releases_that_live_or_not() -> None:
+    group = {**hostile.GOOD["fsl"], "x-neurocommand": {"doi": {"fsl_5.0_20200101": "10.5281/zenodo.1"}}}
+    assert read({"fsl": group}).dois == {Release("fsl", "5.0", "20200101"): "10.5281/zenodo.1"}
+    for doi in ({"fsl_5.0_20200101": "https://doi.org/10.5281/x"}, {"fsl": "10.5281/x"}):
+        with pytest.raises(FaultsError):
+            read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": {"doi": doi}}})

@@ -398,3 +398,47 @@ def test_an_install_plans_for_its_prefix_alone(
     made = planning.for_prefix(manifest(TOOL), Lock({TOOL: locked} if locked else {}), root)
     assert [type(action).__name__ for action in made.actions] == actions
     assert bool(made.problems) == isinstance(found, Foreign)
+
+
+# ---- a quorum
+
+
+def with_quorum(quorum: int | None, *views: StoreView) -> Plan:
+    release = RELEASES[0]
+    return planning.make(manifest(release), Lock({release: TRUE}), Observation(views), quorum=quorum)
+
+
+def test_a_quorum_says_how_many_stores_may_fail() -> None:
+    release, good = RELEASES[0], {RELEASES[0]: stored(RELEASES[0], TRUE)}
+    views = (StoreView("first", True, good), StoreView("second", True, good), StoreView("third", True))
+    assert with_quorum(None, *views).spare == {}
+    assert with_quorum(1, *views).spare == {release: 2}
+    assert with_quorum(3, *views).spare == {release: 0}
+    # what is damaged, or only read, does not count until it is replaced
+    damaged = StoreView("second", False, {release: stored(release, OTHER)})
+    assert with_quorum(1, views[0], damaged).spare == {release: 0}
+
+
+def test_a_store_that_is_down_is_not_fatal_where_the_quorum_is_met_without_it() -> None:
+    good, down = StoreView("first", True, {RELEASES[0]: stored(RELEASES[0], TRUE)}), StoreView("x", True, fault="gone")
+    (problem,) = with_quorum(1, good, down).problems
+    assert (problem.kind, problem.fatal, problem.exit_code) == ("unknown", False, 0)
+    (problem,) = with_quorum(None, good, down).problems
+    assert (problem.kind, problem.exit_code) == ("unknown", 1)
+    below = with_quorum(2, good, down).problems
+    assert [(p.kind, p.exit_code) for p in below] == [("unknown", 1), ("below", 1)]
+    assert below[1].reason == "1 stores hold or can take it, the quorum is 2"
+
+
+def test_a_release_that_is_lost_is_not_reported_as_below_the_quorum_too() -> None:
+    assert [problem.kind for problem in with_quorum(2, StoreView("first", True)).problems] == ["lost"]
+
+
+def test_what_will_be_converted_or_adopted_counts() -> None:
+    release = RELEASES[0]
+    views = (StoreView("first", True), StoreView("second", True))
+    made = planning.make(manifest(release), Lock(), Observation(views), quorum=2)
+    assert (made.spare, made.problems) == ({release: 0}, ())
+    held = (StoreView("first", True, {release: stored(release, TRUE)}), StoreView("second", True))
+    made = planning.make(manifest(release), Lock(), Observation(held), quorum=1)
+    assert (made.spare, made.problems) == ({release: 1}, ())

@@ -71,6 +71,7 @@ def test_a_stream_yields_what_comes_while_the_rest_still_works() -> None:
     go.set()
     assert list(seen) == [(0, "second")]
     assert list(threads.stream(work, [], 2)) == []
+    assert list(threads.stream(work, [1, 2], 1)) == [(1, "first"), (1, "second"), (2, "first"), (2, "second")]
 
 
 def test_each_item_of_a_stream_keeps_its_order_and_none_is_lost() -> None:

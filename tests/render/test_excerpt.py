@@ -28,7 +28,7 @@ def test_flags_arguments_and_launchers_go_with_their_release() -> None:
     entries = {
         "a 1": {"version": "20210105", "exec": "", "show_in_menu": False, "apptainer_args": ["--nv"]},
         "gui-a 1": {"version": "20210105", "exec": "gui --now"},
-        "a 2": {"version": "20220105", "exec": ""},
+        "a 2": {"version": "20220105", "exec": "", "show_in_applist": True},
     }
     group = {"apps": entries, "categories": ["body"], "show_in_applist": False}
     found = manifest.parse(json.dumps({"a": group}), "apps.json")
