@@ -29,9 +29,9 @@ MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
 
 
-def on(names: Iterable[str]) -> pytest.MarkDecorator:
-    """Run a test on some cases; what takes long to start runs with --full only."""
-    marked = [pytest.param(name, marks=pytest.mark.full if name in FULL else ()) for name in names]
+def on(names: Iterable[str], slow: Iterable[str] = ()) -> pytest.MarkDecorator:
+    """Run a test on some cases; what takes long, or long to start, runs with --full only."""
+    marked = [pytest.param(name, marks=pytest.mark.full if name in {*FULL, *slow} else ()) for name in names]
     return pytest.mark.parametrize("case", marked, indirect=True)
 
 
@@ -216,7 +216,7 @@ def test_foreign_keys_are_passed_over(case: Case) -> None:
     assert list(case.store.list()) == [case.planted(KEY, b"12345")]
 
 
-@listable
+@on(LISTABLE, slow=("swift-s3", "swift-rclone", "oci"))
 def test_a_listing_of_more_than_a_thousand_objects_is_complete(case: Case) -> None:
     keys = [f"tool_{number:04}.0_20250101.simg" for number in range(1005)]
     with ThreadPoolExecutor(8) as pool:
