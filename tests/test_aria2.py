@@ -48,10 +48,14 @@ def finished(job: aria2.Job) -> aria2.State:
 
 def children() -> dict[int, str]:
     """Return the command lines of our children, aria2's only."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return {int(pid): argv for pid, argv in (line.split(None, 1) for line in listed) if "aria2" in argv}
+    found = {}
+    for entry in Path("/proc").iterdir():
+        # a process that ends meanwhile is none of ours any more
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and f"\nPPid:\t{os.getpid()}\n" in (entry / "status").read_text():
+                argv = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                found.update({int(entry.name): argv} if "aria2" in argv else {})
+    return found
 
 
 def test_it_is_here() -> None:

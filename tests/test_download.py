@@ -428,7 +428,7 @@ def test_a_second_source_that_is_slow_is_not_waited_for(good: Store, place: Path
     assert fetch(KEY, place, [good, slow], None, ear, RELEASE, patience=0.3).source == "good"
     assert place.read_bytes() == GOOD
     assert ear.notes() == {RELEASE: "unlocked: taken from good; it could not be compared in time, since slow is slow"}
-    assert trickle.left.wait(2), "the slow source is still read"
+    assert trickle.left.wait(20), "the slow source is still read"
     slow.close()
 
 
