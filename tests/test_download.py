@@ -407,7 +407,7 @@ class Trickle:
     def answer(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             asked = client.recv(65536)
-            client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode())
+            client.sendall(f"HTTP/1.1 200 OK\r\nContent-Length: {len(GOOD)}\r\nConnection: close\r\n\r\n".encode())
             while asked.startswith(b"GET"):
                 client.sendall(b"x")
                 if select.select([client], [], [], 0.05)[0] and not client.recv(1):
