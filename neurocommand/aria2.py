@@ -13,7 +13,7 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +56,7 @@ _BEGINNING = 10.0  # seconds within which the daemon must listen, and end a job
 _UNDER_WAY = ("active", "waiting", "paused")
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \[(?P<level>[A-Z]+)\] (?P<text>.*)")
 _ABORTED = re.compile(r".*Download aborted\. URI=(?P<url>\S+)")
+_ENDED = re.compile(r".*Download (GID#(?P<gid>\w+) not complete|complete): .*")  # the last line of every job
 _ADDRESS = re.compile(r"URI=\S+")  # may hold a signature
 _WHERE = re.compile(r"^.*?\[\w+\.cc:\d+\] (errorCode=\d+ )?")
 _RECORD = "ProgressInfoFile.cc"  # where aria2 reads its record of what is there
@@ -185,12 +186,9 @@ class Daemon:
         except (aria2p.ClientException, requests.RequestException, ValueError) as error:
             raise ProcessError(f"{PROGRAM}: {method}: {web.reason(error)}") from error
 
-    def lines(self) -> list[str]:
-        """Return what it said since it was asked last."""
-        found = []
-        while (line := self._program.line()) is not None:
-            found.append(line)
-        return found
+    def line(self, seconds: float) -> str | None:
+        """Return the next line that it said; None when none comes in that time."""
+        return self._program.line(seconds)
 
 
 class Job:
@@ -200,6 +198,7 @@ class Job:
         self._daemon = daemon
         self._gid = gid
         self._aborted: str | None = None
+        self._ended = False
         self.unreadable = False
 
     def state(self) -> State:
@@ -212,6 +211,7 @@ class Job:
         asked = ["status", "completedLength", "errorCode", "errorMessage", "bitfield", "pieceLength"]
         found = self._daemon.call("aria2.tellStatus", self._gid, asked)
         status, done = found["status"], int(found["completedLength"])
+        self._ended = status not in _UNDER_WAY
         if status == "complete":
             return State("complete", done, {})
         if status in _UNDER_WAY:
@@ -235,9 +235,12 @@ class Job:
         return speeds
 
     def faults(self) -> list[Fault]:
-        """Return the addresses that failed since it was asked last; an address that was tried often is named often."""
+        """Return the addresses that failed since it was asked last; an address that was tried often is named often.
+
+        Once ``state`` has said that the job is over, all of them are known.
+        """
         found: list[Fault] = []
-        for line in self._daemon.lines():
+        for line in self._lines():
             stamped = _STAMPED.fullmatch(line)
             if stamped is None:
                 # the cause stands below, its root last
@@ -251,6 +254,16 @@ class Job:
             if self._aborted is not None:
                 found.append(Fault(self._aborted, "the download was aborted"))
         return [] if self.unreadable else found
+
+    def _lines(self) -> Iterator[str]:
+        """Yield what was said since it was asked last; all of it once a job is over, which may be later."""
+        while (line := self._daemon.line(_BEGINNING if self._ended else 0.0)) is not None:
+            yield line
+            stamped = _STAMPED.fullmatch(line)
+            ended = _ENDED.fullmatch(stamped["text"]) if stamped is not None else None
+            if ended is not None and ended["gid"] in (self._gid, None):
+                self._ended = False
+                return
 
     def change(self, gone: Sequence[str], new: Sequence[str] = ()) -> None:
         """Use some addresses no more, and others from now on; a job that has ended stays as it is."""

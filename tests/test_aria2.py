@@ -46,15 +46,6 @@ def finished(job: aria2.Job) -> aria2.State:
     return state
 
 
-def told(job: aria2.Job) -> list[aria2.Fault]:
-    """Return what aria2 says of addresses that failed; its log may come a little later than its answer."""
-    deadline, found = time.monotonic() + 20, list[aria2.Fault]()
-    while not found and time.monotonic() < deadline:
-        found += job.faults()
-        time.sleep(0.02)
-    return found
-
-
 def children() -> dict[int, str]:
     """Return the command lines of our children, aria2's only."""
     found = {}
@@ -140,7 +131,7 @@ def test_certificates_are_those_that_it_is_told_to_trust(tmp_path: Path, lock: i
         with aria2.Daemon(AUTHORITIES, lock) as daemon:
             job = daemon.job([server.url + "/x"], tmp_path / "other", 4)
             assert finished(job).status == "failed"
-            assert {fault.url for fault in told(job)} == {server.url + "/x"}
+            assert {fault.url for fault in job.faults()} == {server.url + "/x"}
     assert (tmp_path / "got").read_bytes() == BYTES
 
 
@@ -152,10 +143,34 @@ def test_each_address_that_fails_is_named_with_its_reason(tmp_path: Path, lock: 
     with aria2.Daemon(AUTHORITIES, lock) as daemon:
         job = daemon.job([bad, good], tmp_path / "got", 4)
         assert finished(job).status == "complete"
-        found = told(job)
+        found = job.faults()
     assert {fault.url for fault in found} == {bad}
     assert {fault.reason for fault in found} == {"Got EOF from the server"}
     assert (tmp_path / "got").read_bytes() == BYTES
+
+
+def test_all_that_is_said_of_a_job_is_known_once_it_is_over(
+    tmp_path: Path, lock: int, web_server: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what aria2 says reaches us half a second after its answers do
+    program = tmp_path / "aria2c"
+    program.write_text(
+        f'#!/bin/bash\nexec {shutil.which("aria2c")} "$@" > >(while IFS= read -r l; do sleep 0.5; echo "$l"; done)\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    server = web_server(respond)
+    (tmp_path / "got").write_bytes(BYTES[:1000])
+    (tmp_path / "got.aria2").write_bytes(b"\0\1garbage")
+    with aria2.Daemon(AUTHORITIES, lock) as daemon:
+        job = daemon.job([server.url + "/x"], tmp_path / "got", 4)
+        assert finished(job).status == "failed"
+        assert job.faults() == []  # of the address
+        assert job.unreadable
+        nowhere = "http://127.0.0.1:9/x"
+        job = daemon.job([nowhere], tmp_path / "other", 4)
+        assert finished(job).status == "failed"
+        assert {fault.url for fault in job.faults()} == {nowhere}
 
 
 def test_a_file_that_cannot_be_written_is_no_fault_of_an_address(tmp_path: Path, lock: int, web_server: Serve) -> None:
