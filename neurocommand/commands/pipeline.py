@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neurocommand import config, observe, registry
 from neurocommand import plan as planning
-from neurocommand.actions import Action, Delete, Plan, Problem
+from neurocommand.actions import Action, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Outcome, apply
 from neurocommand.commands import journal, pruning, report
 from neurocommand.commands.console import echo_json
@@ -108,7 +108,9 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         if retention is not None:
             pruning.remember(session, retention, observation)
         stored = _stored(session, spool)
-        spool.discard(stored - {action.release for action in whole.actions})
+        # what is still to be uploaded stays at hand; what is only to be deployed can be fetched by whoever deploys
+        wanting = [*plan.actions, *(action for action in whole.actions if isinstance(action, Upload | Copy))]
+        spool.discard(stored - {action.release for action in wanting})
         if not plan.actions:
             return show(plan, as_json=asked.as_json)
         made = workshop(session, wanted, deployer, spool, stored=stored)

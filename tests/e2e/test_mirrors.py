@@ -308,6 +308,18 @@ def test_one_store_that_fails_keeps_no_other_from_being_filled(mirrors: Mirrors)
     assert (mirrors.world.path / "second" / f"{release}.simg").read_bytes() == mirrors.data[release]
 
 
+def test_what_a_killed_run_had_brought_to_every_store_leaves_the_spool(mirrors: Mirrors) -> None:
+    releases = mirrors.fill(2, seed=12)
+    for release in releases:
+        (mirrors.world.spool / f"{release}.simg").write_bytes(mirrors.data[release])
+    mirrors.remove("second", releases[1])
+    assert "3 actions" in mirrors.world.run("sync", "--dry-run").err  # both releases are still to be deployed
+    assert mirrors.world.run("convert").code == 0  # the second is still to be uploaded
+    assert [path.name for path in mirrors.world.spool.glob("*.simg")] == [f"{releases[1]}.simg"]
+    assert mirrors.world.run("mirror").code == 0
+    assert not [*mirrors.world.spool.glob("*.simg")]
+
+
 def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finishes(
     mirrors: Mirrors, request: pytest.FixtureRequest
 ) -> None:
