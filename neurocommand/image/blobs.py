@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -65,8 +66,8 @@ def whole(source: Source, descriptor: Descriptor, limit: int, where: str) -> byt
     """
     if descriptor.size > limit:
         raise ImageError(f"{where}: has {descriptor.size} bytes; more than {limit} are none", HINT)
-    with source.blob(descriptor.sha256) as chunks:
-        return b"".join(_verified(chunks, descriptor, where))
+    with source.blob(descriptor.sha256) as chunks, _verified(chunks, descriptor, where) as verified:
+        return b"".join(verified)
 
 
 def fetch(
@@ -130,8 +131,12 @@ def _fetch(source: Source, layer: Descriptor, where: str, room: _Room, ready: Ca
     where = f"{where} (sha256:{layer.sha256[:12]})"
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with source.blob(layer.sha256) as chunks, open(path, "wb") as target:
-                _uncompress(_verified(chunks, layer, where), target, where, room)
+            with (
+                source.blob(layer.sha256) as chunks,
+                _verified(chunks, layer, where) as verified,
+                open(path, "wb") as target,
+            ):
+                _uncompress(verified, target, where, room)
             break
         except RegistryError:
             if attempt == ATTEMPTS:
@@ -141,19 +146,29 @@ def _fetch(source: Source, layer: Descriptor, where: str, room: _Room, ready: Ca
     ready(path, where)
 
 
-def _verified(chunks: Iterable[bytes], descriptor: Descriptor, where: str) -> Iterator[bytes]:
-    """Hand bytes on; raise ImageError at their end, or as soon as they are too many, when they are the wrong ones."""
-    digest, size, pending = hashlib.sha256(), 0, deque[Future[None]]()
+@contextlib.contextmanager
+def _verified(chunks: Iterable[bytes], descriptor: Descriptor, where: str) -> Iterator[Iterator[bytes]]:
+    """Give bytes to hand on; ImageError at their end, or as soon as they are too many, when they are the wrong ones.
+
+    The thread ends with the block, not when the garbage of a broken conversion is collected: whoever collects it may
+    hold what the thread needs to end.
+    """
     # beside the work of whoever takes the bytes: neither holds the other up
     with ThreadPoolExecutor(1, "digest") as hasher:
-        for chunk in chunks:
-            size += len(chunk)
-            if size > descriptor.size:
-                break
-            pending.append(hasher.submit(digest.update, chunk))
-            if len(pending) > AHEAD:
-                pending.popleft().result()
-            yield chunk
+        yield _handed_on(chunks, descriptor, where, hasher)
+
+
+def _handed_on(chunks: Iterable[bytes], descriptor: Descriptor, where: str, hasher: Executor) -> Iterator[bytes]:
+    digest, size, pending = hashlib.sha256(), 0, deque[Future[None]]()
+    for chunk in chunks:
+        size += len(chunk)
+        if size > descriptor.size:
+            break
+        pending.append(hasher.submit(digest.update, chunk))
+        if len(pending) > AHEAD:
+            pending.popleft().result()
+        yield chunk
+    wait(pending)
     if size != descriptor.size:
         more = "more than " if size > descriptor.size else f"{size} instead of "
         raise ImageError(f"{where}: {more}{descriptor.size} bytes came", HINT)

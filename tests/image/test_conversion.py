@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -242,6 +243,8 @@ def test_a_hostile_image(name: str, made: Callable[[], OciImage], message: str, 
     assert caught.value.message.startswith("registry.example/x@sha256:")
     assert "layer 1 (sha256:" in caught.value.message
     assert caught.value.hint
+    # not even while the exception keeps everything alive that it came through
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("digest", "layer"))]
     assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
     assert list((tmp_path / "scratch").iterdir()) == []
 
