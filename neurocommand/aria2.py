@@ -38,6 +38,8 @@ OPTIONS = {
     # what it calls complete is in the file, and mostly in order: it is read there while the rest arrives
     "disk-cache": "0",
     "stream-piece-selector": "inorder",
+    # else it asks for all that is left, and breaks the connection off at the end of a piece: what was under way is lost
+    "enable-http-pipelining": "true",
     # a killed run knows what it had a second before
     "auto-save-interval": "1",
     "max-tries": "2",
@@ -116,6 +118,8 @@ class Daemon:
         raise ProcessError(f"{PROGRAM}: finds no port to listen on")
 
     def __exit__(self, *error: object) -> None:
+        # every job has ended and has put its files in order; aria2 would take a second to notice that it is to leave
+        self._program.kill()
         self._program.__exit__(*error)
 
     def _started(self, port: int) -> bool:

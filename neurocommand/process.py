@@ -197,10 +197,14 @@ class Background:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self.kill()
             self._process.wait()
             self._reader.join()
+
+    def kill(self) -> None:
+        """Leave it no time to put anything in order."""
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     @property
     def running(self) -> bool:

@@ -110,8 +110,13 @@ class Together:
             if time.monotonic() - self._moved > STALLED:
                 self._drop_all(f"sent nothing for {STALLED:.0f} s")
                 return False
-            time.sleep(pause)
+            time.sleep(min(pause, self._remaining(state)))
             pause = min(1.5 * pause, POLLED[1])
+
+    def _remaining(self, state: aria2.State) -> float:
+        """Return about how many seconds the job will go on, and no fewer than those between two looks at first."""
+        speed = sum(state.speeds.values())
+        return max((self.size - state.done) / speed if speed else POLLED[1], POLLED[0])
 
     def _see_progress(self, state: aria2.State) -> None:
         self.following.grown(state.beginning)
