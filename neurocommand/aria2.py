@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from neurocommand import web
+from neurocommand.aria2log import Fault, Log, plain
 from neurocommand.errors import ProcessError
 from neurocommand.process import Background, find_program
 
@@ -56,12 +56,6 @@ OPTIONS = {
 _UNSET = {f"{scheme}_proxy": "" for scheme in ("http", "https", "ftp", "all", "no")}
 _BEGINNING = 10.0  # seconds within which the daemon must listen, and end a job
 _UNDER_WAY = ("active", "waiting", "paused")
-_STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \[(?P<level>[A-Z]+)\] (?P<text>.*)")
-_ABORTED = re.compile(r".*Download aborted\. URI=(?P<url>\S+)")
-_ENDED = re.compile(r".*Download (GID#(?P<gid>\w+) not complete|complete): .*")  # the last line of every job
-_ADDRESS = re.compile(r"URI=\S+")  # may hold a signature
-_WHERE = re.compile(r"^.*?\[\w+\.cc:\d+\] (errorCode=\d+ )?")
-_RECORD = "ProgressInfoFile.cc"  # where aria2 reads its record of what is there
 # aria2's exit codes that are about the local file; see EXIT STATUS of its manual
 _LOCAL = {"9": errno.ENOSPC, "13": errno.EEXIST, "15": errno.EIO, "16": errno.EIO, "17": errno.EIO, "18": errno.EIO}
 
@@ -69,14 +63,6 @@ _LOCAL = {"9": errno.ENOSPC, "13": errno.EEXIST, "15": errno.EIO, "16": errno.EI
 def is_there() -> bool:
     """Tell whether aria2 can be used on this machine."""
     return find_program(PROGRAM) is not None
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An address that a job uses no more, and why."""
-
-    url: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -196,14 +182,13 @@ class Daemon:
 
 
 class Job:
-    """One object under way; ``unreadable``: its record of what is there is of no use, which is no address's fault."""
+    """One object under way."""
 
     def __init__(self, daemon: Daemon, gid: str) -> None:
         self._daemon = daemon
         self._gid = gid
-        self._aborted: str | None = None
-        self._ended = False
-        self.unreadable = False
+        self._over = False
+        self._log = Log(gid)
 
     def state(self) -> State:
         """Ask how it stands.
@@ -215,7 +200,7 @@ class Job:
         asked = ["status", "completedLength", "errorCode", "errorMessage", "bitfield", "pieceLength"]
         found = self._daemon.call("aria2.tellStatus", self._gid, asked)
         status, done = found["status"], int(found["completedLength"])
-        self._ended = status not in _UNDER_WAY
+        self._over = status not in _UNDER_WAY
         if status == "complete":
             return State("complete", done, {})
         if status in _UNDER_WAY:
@@ -225,8 +210,8 @@ class Job:
         if code in _LOCAL:
             causes = [fault.reason for fault in self.faults()]
             full = os.strerror(_LOCAL[code]) if code == "9" else ""
-            raise OSError(_LOCAL[code], full or (causes or [_reason(reason)])[-1])
-        return State("failed", done, {}, _reason(reason))
+            raise OSError(_LOCAL[code], full or (causes or [plain(reason)])[-1])
+        return State("failed", done, {}, plain(reason))
 
     def _speeds(self) -> dict[str, int]:
         speeds: dict[str, int] = {}
@@ -243,31 +228,14 @@ class Job:
 
         Once ``state`` has said that the job is over, all of them are known.
         """
-        found: list[Fault] = []
-        for line in self._lines():
-            stamped = _STAMPED.fullmatch(line)
-            if stamped is None:
-                # the cause stands below, its root last
-                if _RECORD in line:
-                    self.unreadable = True
-                if self._aborted is not None and line.strip():
-                    found = [*found[:-1], Fault(self._aborted, _reason(line))]
-                continue
-            aborted = _ABORTED.fullmatch(stamped["text"]) if stamped["level"] == "ERROR" else None
-            self._aborted = aborted["url"] if aborted is not None else None
-            if self._aborted is not None:
-                found.append(Fault(self._aborted, "the download was aborted"))
-        return [] if self.unreadable else found
+        while not self._log.ended and (line := self._daemon.line(_BEGINNING if self._over else 0.0)) is not None:
+            self._log.take(line)
+        return self._log.faults()
 
-    def _lines(self) -> Iterator[str]:
-        """Yield what was said since it was asked last; all of it once a job is over, which may be later."""
-        while (line := self._daemon.line(_BEGINNING if self._ended else 0.0)) is not None:
-            yield line
-            stamped = _STAMPED.fullmatch(line)
-            ended = _ENDED.fullmatch(stamped["text"]) if stamped is not None else None
-            if ended is not None and ended["gid"] in (self._gid, None):
-                self._ended = False
-                return
+    @property
+    def unreadable(self) -> bool:
+        """Whether its record of what is there is of no use, which is no address's fault."""
+        return self._log.unreadable
 
     def change(self, gone: Sequence[str], new: Sequence[str] = ()) -> None:
         """Use some addresses no more, and others from now on; a job that has ended stays as it is."""
@@ -320,11 +288,6 @@ def _proxies(urls: Sequence[str]) -> dict[str, str]:
             else:
                 options[f"{scheme}-proxy"] = proxy
     return {**options, "no-proxy": ",".join(direct)}
-
-
-def _reason(text: str) -> str:
-    """Return the words of a message of aria2's, without its source lines and codes."""
-    return _WHERE.sub("", _ADDRESS.sub("", text.strip())).strip().rstrip(".") or "no reason is given"
 
 
 def _client(port: int, secret: str) -> Any:

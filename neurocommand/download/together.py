@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from neurocommand import aria2
+from neurocommand.aria2log import Fault
 from neurocommand.download import mirrors
 from neurocommand.download.following import Following
 from neurocommand.download.mirrors import Mirror
@@ -131,7 +132,7 @@ class Together:
             self._name(mirror.url, state.reason)
         return False
 
-    def _failed(self, job: aria2.Job, fault: aria2.Fault) -> None:
+    def _failed(self, job: aria2.Job, fault: Fault) -> None:
         """Drop a mirror, or go on with a new address of it where the old one may have expired."""
         mirror = self._live.get(fault.url)
         if mirror is None:
