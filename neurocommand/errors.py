@@ -62,6 +62,8 @@ def plain_reason(error: BaseException) -> str:
             found = "no answer in time"
         elif isinstance(layer, OSError) and layer.strerror:
             found = str(layer.strerror)
+        elif type(layer) is OSError and str(layer):
+            found = printable(str(layer), 200)
         layer = layer.__cause__ or layer.__context__
     return found or printable(str(error) or type(error).__name__, 200)
 

@@ -100,6 +100,7 @@ def exit_code(outcomes: Iterable[Outcome], problems: Sequence[Problem]) -> int:
     """Return the gravest exit code: 4 before 3 before the others, 0 when all went well."""
     codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed) and outcome.fatal}
     codes |= {problem.exit_code for problem in problems}
+    codes.discard(0)
     return next((code for code in (4, 3) if code in codes), min(codes, default=0))
 
 

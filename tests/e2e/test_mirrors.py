@@ -351,7 +351,8 @@ def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finish
         assert left == []
 
 
-def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(mirrors: Mirrors) -> None:
+@pytest.mark.parametrize("quorum", ["", "quorum: 1\n"], ids=["no quorum", "quorum"])
+def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(quorum: str, mirrors: Mirrors) -> None:
     releases = mirrors.fill(4, seed=15)
     for release in releases:
         mirrors.remove("second", release)
@@ -360,7 +361,7 @@ def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(mirrors: M
     for store in ("first", "second"):
         (mirrors.world.path / store).rename(mirrors.world.path / f"{store} aside")
         (mirrors.world.path / store).write_text("no directory")
-    mirrors.world.configure(STORES % "http://127.0.0.1:9", FEW)
+    mirrors.world.configure(STORES % "http://127.0.0.1:9", FEW + quorum)
     for verb in ("mirror", "repair", "upload"):
         done = mirrors.world.outcomes(verb, *(["--prune"] if verb == "mirror" else []))
         assert done["code"] == 1
