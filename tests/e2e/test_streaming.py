@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -217,6 +218,36 @@ def test_killed_amid_the_stream_nothing_is_visible_and_the_next_run_finishes(
     assert [path.name for path in locked.path.rglob("*") if "partial" in path.name] == []
     assert buckets.uploads("streams-to") == []
     assert [path.name for path in (locked.path / "state").glob("uploads/**/*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3"])
+def test_an_interrupt_amid_the_stream_ends_it_soon(
+    locked: World, buckets: Buckets, web_server: Serve, kind: str
+) -> None:
+    slow = web_server(object_server(locked, rate=1_000_000))
+    place = "{name: to, kind: directory, path: to}" if kind == "directory" else bucket("to", buckets.url)
+    locked.configure(f"[{place}, {{name: web, kind: http, url: '{slow.url}'}}]")
+    running = subprocess.Popen(locked.command("mirror"), cwd=locked.path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while slow.sent < 6_000_000:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    began = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert time.monotonic() - began < 6
+    assert "error: interrupted\n" in err
+    assert "Traceback" not in err
+    assert [path.name for path in (locked.path / "to").glob("*.simg")] == []
+    assert [path.name for path in (locked.path / "to").glob(".*.partial")] == []
+    assert buckets.read("streams-to") == {}
+    assert spooled(locked) == []
+    slow.respond = object_server(locked)
+    done = locked.run("mirror")
+    assert done.code == 0, done.err
+    assert buckets.uploads("streams-to") == []
 
 
 def test_repair_streams_as_well(locked: World, buckets: Buckets) -> None:
