@@ -42,6 +42,7 @@ def command(session: Session, releases: tuple[str, ...], deep: bool, dry_run: bo
         observation = Observation(seen, spool.sizes())
         whole = planning.make(wanted, session.lock.lock, observation, quorum=session.settings.quorum)
         plan, _ = whole.only(Upload, Copy)
+        plan = plan.streaming(observation.spool)
         if dry_run or not plan.actions:
             return pipeline.show(plan, as_json=as_json)
         made = pipeline.workshop(session, wanted, None, spool)

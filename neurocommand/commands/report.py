@@ -22,7 +22,7 @@ def action_values(action: Action) -> dict[str, Any]:
     if isinstance(action, Adopt | Copy | Delete | Upload):
         values["store"] = action.store
     if isinstance(action, Copy):
-        values["sources"] = list(action.sources)
+        values |= {"sources": list(action.sources), "streamed": action.streamed}
     return {**values, "reason": action.reason}
 
 
@@ -56,6 +56,7 @@ def plan_lines(plan: Plan) -> list[str]:
     lines = []
     for action in plan.actions:
         where = f" -> {action.store}" if isinstance(action, Copy | Delete | Upload) else ""
+        where += " (streamed)" if isinstance(action, Copy) and action.streamed else ""
         lines.append(printable_lines(f"{action_name(action):8} {action.release}{where}: {action.reason}"))
     for problem in plan.problems:
         lines.append(problem_text(problem))

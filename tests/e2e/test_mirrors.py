@@ -320,9 +320,11 @@ def test_what_a_killed_run_had_brought_to_every_store_leaves_the_spool(mirrors: 
     assert not [*mirrors.world.spool.glob("*.simg")]
 
 
+@pytest.mark.parametrize("lacking", [("second", "bucket"), ("second",), ("bucket",)], ids=["spool", "file", "bucket"])
 def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finishes(
-    mirrors: Mirrors, request: pytest.FixtureRequest
+    mirrors: Mirrors, request: pytest.FixtureRequest, lacking: tuple[str, ...]
 ) -> None:
+    """One store that lacks everything is filled from store to store, two are through the spool."""
     releases = mirrors.fill(12, seed=13, most=1 << 20)
     whole = {f"{release}.simg": mirrors.data[release] for release in releases}
     chance = random.Random(14)
@@ -330,7 +332,7 @@ def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finish
     assert mirrors.world.run("mirror").out == "nothing to do\n"
     idle = time.monotonic() - begun
     for _ in range(20 if request.config.getoption("--full") else 3):
-        for store in ("second", "bucket"):
+        for store in lacking:
             for release in releases:
                 mirrors.remove(store, release)
         running = subprocess.Popen(
