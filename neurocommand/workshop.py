@@ -14,6 +14,7 @@ from neurocommand import imagesearch
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Retire, Rewrap, Upload
 from neurocommand.deploy import Deployer
 from neurocommand.download import fetch as download
+from neurocommand.download.part import written
 from neurocommand.download.relay import relay
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
@@ -203,7 +204,7 @@ class Workshop:
             self._locked(release)
         if artifact is None or not self.spool.holds(release, artifact):
             stores = [self.stores[name] for name in sources]
-            need = artifact.size if artifact is not None else 0
+            need = artifact.size - written(path) if artifact is not None else 0
             with self._transferring, self._space.reserved(self.spool.path, need, str(release)):
                 fetched = download.fetch(
                     object_key(release), path, stores, artifact, self.listener, release.id, settings=self.downloads
