@@ -12,6 +12,7 @@ from pathlib import Path
 
 from neurocommand import imagesearch
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Retire, Rewrap, Upload
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.deploy import Deployer
 from neurocommand.download import fetch as download
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError
@@ -57,6 +58,7 @@ class Workshop:
         downloads: how objects are fetched.
         sources: names of the stores that a release may be fetched from; empty: of all.
         limits: how much may go on at once.
+        bandwidth: kept to by downloads; the stores keep to it themselves.
     """
 
     declarations: Mapping[Release, Declaration]
@@ -74,6 +76,7 @@ class Workshop:
     downloads: DownloadSettings = field(default_factory=DownloadSettings)
     sources: Sequence[str] = ()
     limits: LimitSettings = field(default_factory=LimitSettings)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
 
     def __post_init__(self) -> None:
         """Open the lanes in which work goes on; deployments of one root share its staging directory, and take turns."""
@@ -203,7 +206,14 @@ class Workshop:
             need = artifact.size if artifact is not None else 0
             with self._transferring, self._space.reserved(self.spool.path, need, str(release)):
                 fetched = download.fetch(
-                    object_key(release), path, stores, artifact, self.listener, release.id, settings=self.downloads
+                    object_key(release),
+                    path,
+                    stores,
+                    artifact,
+                    self.listener,
+                    release.id,
+                    settings=self.downloads,
+                    bandwidth=self.bandwidth,
                 )
             self.stored.add(release)
             if artifact is None or to_deploy:

@@ -211,7 +211,7 @@ def workshop(
     sources: Sequence[str] = (),
 ) -> Workshop:
     """Return what actions on the wanted releases are carried out with; see Workshop."""
-    registries = registry.Registries(session.settings.registries)
+    registries = registry.Registries(session.settings.registries, session.bandwidth)
     return Workshop(
         declarations={declaration.release: declaration for declaration in wanted.declarations},
         lock=session.lock,
@@ -227,6 +227,7 @@ def workshop(
         stored=set(stored),
         downloads=session.settings.downloads,
         limits=session.settings.limits,
+        bandwidth=session.bandwidth,
         sources=sources,
     )
 

@@ -8,6 +8,7 @@ import requests
 import urllib3
 
 from neurocommand import web
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.download.mirrors import Mirror, check_span
 from neurocommand.download.part import Part
 from neurocommand.download.speeds import Count
@@ -16,7 +17,7 @@ from neurocommand.errors import StoreError
 _AT_ONCE = 1 << 20
 
 
-def go_on(mirror: Mirror, part: Part, size: int, advance: Count) -> None:
+def go_on(mirror: Mirror, part: Part, size: int, advance: Count, bandwidth: Bandwidth) -> None:
     """Read what is missing of an object, from where the file ends.
 
     Args:
@@ -24,6 +25,7 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count) -> None:
         part: the file; what has holes or is too long is begun anew.
         size: the object's, in bytes.
         advance: called with the number of bytes that are there.
+        bandwidth: kept to.
 
     Raises:
         StoreError: the mirror sent an error, or broke off; what it sent before stays in the file.
@@ -47,6 +49,7 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count) -> None:
                         raise _LocalError(error) from error
                     done += len(chunk)
                     advance(done)
+                    bandwidth.spend(len(chunk))
         except _LocalError as error:
             raise error.error from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
