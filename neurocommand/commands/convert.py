@@ -11,6 +11,7 @@ from neurocommand.commands.session import (
     takes_dry_run,
     takes_json,
     takes_manifest,
+    takes_min_free,
     takes_releases,
     takes_shard,
 )
@@ -22,11 +23,17 @@ STAGE = pipeline.Stage((Convert,), deploys=False)
 @takes_releases
 @takes_manifest
 @takes_shard
+@takes_min_free
 @takes_dry_run
 @takes_json
 @click.pass_obj
 def command(
-    session: Session, releases: tuple[str, ...], shard: tuple[int, int] | None, dry_run: bool, as_json: bool
+    session: Session,
+    releases: tuple[str, ...],
+    shard: tuple[int, int] | None,
+    min_free: int | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> int:
     """Convert images to SIF, and lock them.
 
@@ -37,5 +44,8 @@ def command(
     Examples:
       neurocommand convert niimath
       neurocommand convert --dry-run --json
+      neurocommand convert fsl --min-free 60G
     """
-    return pipeline.run(session, STAGE, pipeline.Asked(releases, None, dry_run, as_json, shard=shard))
+    return pipeline.run(
+        session, STAGE, pipeline.Asked(releases, None, dry_run, as_json, shard=shard, min_free=min_free)
+    )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurocommand import config, observe, registry
+from neurocommand import config, observe, registry, space
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Outcome, apply
@@ -52,6 +52,7 @@ class Asked:
         prune: delete what may be deleted.
         shard: only the I-th of N parts of the manifest, as (I, N).
         present: shows the plan of a dry run instead of the usual text or JSON, and returns the exit code.
+        min_free: bytes that the spool's file system must have left.
     """
 
     releases: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Asked:
     prune: bool = False
     shard: tuple[int, int] | None = None
     present: Callable[[Plan], int] | None = None
+    min_free: int | None = None
 
     @property
     def whole(self) -> bool:
@@ -73,6 +75,8 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
     wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
+    if asked.min_free is not None:
+        space.require(session.settings.spool, asked.min_free)
     place = seen if stage.deploys else None
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool, deployer = Spool(session.settings.spool), None

@@ -253,6 +253,24 @@ takes_shard = click.option(
 )
 
 
+class SizeType(click.ParamType):  # type: ignore[type-arg]
+    """A size, as ``10G``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        from neurocommand import sizes
+
+        try:
+            return sizes.bytes_of(str(value))
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+
+
+takes_min_free = click.option(
+    "--min-free", type=SizeType(), help="Refuse to begin where the spool's disk has less left, such as 10G."
+)
 takes_sources = click.option(
     "--from",
     "sources",
