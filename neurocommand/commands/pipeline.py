@@ -18,6 +18,7 @@ from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
 from neurocommand.errors import StoreError, UsageError
+from neurocommand.image.conversion import Image
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
@@ -53,6 +54,7 @@ class Asked:
         shard: only the I-th of N parts of the manifest, as (I, N).
         present: shows the plan of a dry run instead of the usual text or JSON, and returns the exit code.
         min_free: bytes that the spool's file system must have left.
+        image: what the single release is converted from, instead of an image of a registry.
     """
 
     releases: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class Asked:
     shard: tuple[int, int] | None = None
     present: Callable[[Plan], int] | None = None
     min_free: int | None = None
+    image: Image | None = None
 
     @property
     def whole(self) -> bool:
@@ -117,7 +120,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         spool.discard(stored - {action.release for action in wanting})
         if not plan.actions:
             return show(plan, as_json=asked.as_json)
-        made = workshop(session, wanted, deployer, spool, stored=stored)
+        made = dataclasses.replace(workshop(session, wanted, deployer, spool, stored=stored), image=asked.image)
         return apply_and_show(session, plan, made, as_json=asked.as_json)
 
 
