@@ -55,6 +55,7 @@ OPTIONS = {
 # aria2 itself reads these, unlike requests with their names in capitals too: each job is told its proxies instead
 _UNSET = {f"{scheme}_proxy": "" for scheme in ("http", "https", "ftp", "all", "no")}
 _NOWHERE = "http://127.0.0.1:9"  # where nobody listens (RFC 863)
+_FASTEST = (1 << 31) - 1  # bytes per second; aria2 keeps a limit in 32 bits
 _BEGINNING = 10.0  # seconds within which the daemon must listen, and end a job
 _UNDER_WAY = ("active", "waiting", "paused")
 # aria2's exit codes that are about the local file; see EXIT STATUS of its manual
@@ -162,6 +163,14 @@ class Daemon:
             **_proxies(urls),
         }
         return Job(self, self.call("aria2.addUri", list(urls), options))
+
+    def limit(self, rate: int) -> None:
+        """Let all of its jobs together fetch so many bytes per second, from now on.
+
+        Raises:
+            ProcessError: the daemon is gone.
+        """
+        self.call("aria2.changeGlobalOption", {"max-overall-download-limit": str(min(rate, _FASTEST))})
 
     def call(self, method: str, *parameters: Any) -> Any:
         """Call one method of aria2's protocol.

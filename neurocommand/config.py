@@ -23,7 +23,6 @@ from neurocommand.jsontext import Document, read_bytes
 from neurocommand.settings import (
     DirectorySettings,
     DownloadSettings,
-    LimitSettings,
     RetentionSettings,
     Settings,
 )
@@ -248,7 +247,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         retention=_retention(content["retention"]),
         compression=content["convert"]["compression"],
         downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
-        limits=LimitSettings(**{name: int(number) for name, number in content["limits"].items()}),
+        limits=entries.limits(content["limits"]),
     )
 
 

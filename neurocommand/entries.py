@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from neurocommand import sizes
 from neurocommand.errors import UsageError, printable
 from neurocommand.settings import (
     Budget,
     Credentials,
     DirectorySettings,
     HttpSettings,
+    LimitSettings,
     OciSettings,
     RcloneSettings,
     RegistrySettings,
@@ -140,6 +142,15 @@ def _oci(
         credentials=_credentials(name, environ),
         mode=entry.get("mode", "copy"),
     )
+
+
+def limits(entry: dict[str, Any]) -> LimitSettings:
+    """Return how much may go on at once."""
+    # JSON Schema takes 8.0 for a whole number, too
+    numbers = {name: int(entry[name]) for name in ("conversions", "transfers")}
+    written = entry.get("bandwidth")
+    bandwidth = sizes.bytes_of(written) if isinstance(written, str) else written and int(written)
+    return LimitSettings(**numbers, bandwidth=bandwidth)
 
 
 def _credentials(name: str, environ: Mapping[str, str]) -> Credentials | None:

@@ -19,7 +19,7 @@ from neurocommand.actions import (
     Upload,
 )
 from neurocommand.lock import Lock
-from neurocommand.manifest import Declaration, Manifest
+from neurocommand.manifest import Manifest
 from neurocommand.model import Artifact, Release, StoredObject
 from neurocommand.observation import (
     Deployed,
@@ -58,7 +58,7 @@ def make(
     problems: list[Problem] = []
     spare: dict[Release, int] = {}
     for declaration in manifest.declarations:
-        decided = _Decision(declaration, lock.get(declaration.release), observation)
+        decided = _Decision(declaration.release, lock.get(declaration.release), observation, declaration.categories)
         decided.decide()
         if quorum is not None:
             spare[declaration.release] = decided.spare(quorum)
@@ -85,9 +85,15 @@ def make(
 class _Decision:
     """What to do about one release."""
 
-    def __init__(self, declaration: Declaration, artifact: Artifact | None, observation: Observation) -> None:
-        self.declaration = declaration
-        self.release = declaration.release
+    def __init__(
+        self,
+        release: Release,
+        artifact: Artifact | None,
+        observation: Observation,
+        categories: tuple[str, ...] = (),
+    ) -> None:
+        self.release = release
+        self.categories = categories
         self.artifact = artifact
         self.observation = observation
         self.held: dict[str, StoredObject] = {}
@@ -241,7 +247,7 @@ class _Decision:
                     self.actions.append(Rewrap(self.release, "its modulefile or a link is missing"))
                 elif record.wrapper_revision != root.wrapper_revision:
                     self.actions.append(Rewrap(self.release, "made by other templates"))
-                elif set(record.categories) != set(self.declaration.categories):
+                elif set(record.categories) != set(self.categories):
                     self.actions.append(Rewrap(self.release, "its categories changed"))
 
     def lacking(self, root: RootView) -> str:
@@ -271,8 +277,32 @@ def for_prefix(manifest: Manifest, lock: Lock, root: RootView) -> Plan:
     actions: list[Action] = []
     problems: list[Problem] = []
     for declaration in manifest.declarations:
-        decided = _Decision(declaration, lock.get(declaration.release), Observation((), root=root))
+        release, categories = declaration.release, declaration.categories
+        decided = _Decision(release, lock.get(release), Observation((), root=root), categories)
         decided.deploy(root, available=True)
+        actions += decided.actions
+        problems += decided.problems
+    return Plan(tuple(actions), tuple(problems))
+
+
+def mended(manifest: Manifest, lock: Lock, observation: Observation) -> Plan:
+    """Plan what mends the objects of releases that are locked, but that the manifest does not name.
+
+    As ``verification`` judges them: an object counts where there is one, and no store has to hold one.
+
+    Args:
+        manifest: the releases that are left to ``make``.
+        lock: the identity of every known release.
+        observation: what stores and the spool hold.
+    """
+    actions: list[Action] = []
+    problems: list[Problem] = []
+    for release in sorted(lock.artifacts.keys() - {declaration.release for declaration in manifest.declarations}):
+        if not any(release in view.objects or release in view.unknown for view in observation.stores):
+            continue
+        concerned = tuple(view for view in observation.stores if view.ask(release) is not None)
+        decided = _Decision(release, lock.get(release), Observation(concerned, observation.spool))
+        decided.known()
         actions += decided.actions
         problems += decided.problems
     return Plan(tuple(actions), tuple(problems))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import requests
 
 from neurocommand import registrysession, web
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.errors import RegistryBusyError, RegistryError, printable
 from neurocommand.model import SHA256, ImageReference
 from neurocommand.pace import Pace, WaitError
@@ -25,6 +26,7 @@ class Registries:
 
     Args:
         settings: the registries; a host may stand in several, then the smallest budget counts.
+        bandwidth: kept to while blobs are read.
         clock: seconds that never go back.
         timeout: seconds to wait for each answer.
     """
@@ -32,11 +34,13 @@ class Registries:
     def __init__(
         self,
         settings: Sequence[RegistrySettings] = (),
+        bandwidth: Bandwidth | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         timeout: float = 30.0,
     ) -> None:
         self.timeout = timeout
+        self._bandwidth = bandwidth or Bandwidth()
         self._credentials = {entry.url: entry.credentials for entry in settings if entry.credentials is not None}
         budgets: dict[str, Budget] = {}
         for entry in settings:
@@ -61,7 +65,7 @@ class Registries:
     def opened(self, reference: ImageReference) -> Iterator[Pull]:
         """Give the content of an image, for as long as the block lasts; its requests count for no budget."""
         with contextlib.closing(self._session(reference, None)) as session:
-            yield Pull(reference, session)
+            yield Pull(reference, session, self._bandwidth)
 
     def _session(self, reference: ImageReference, pace: Pace | None) -> RegistrySession:
         place = f"{reference.registry}/{reference.repository}"
@@ -188,7 +192,12 @@ class Pull(_Door):
     Args:
         reference: the image; its tag does not matter.
         session: is to be closed by who made it.
+        bandwidth: kept to while blobs are read.
     """
+
+    def __init__(self, reference: ImageReference, session: RegistrySession, bandwidth: Bandwidth) -> None:
+        super().__init__(reference, session)
+        self.bandwidth = bandwidth
 
     def manifest(self, sha256: str) -> bytes:
         """Return an image manifest or index, its digest verified.
@@ -222,5 +231,7 @@ class Pull(_Door):
             yield answer
 
     def _chunks(self, answer: requests.Response) -> Iterator[bytes]:
-        with self.errors(_NOT_SENT):
-            yield from answer.iter_content(_CHUNK)
+        with self.errors(_NOT_SENT), self.bandwidth.used():
+            for chunk in answer.iter_content(_CHUNK):
+                self.bandwidth.spend(len(chunk))
+                yield chunk

@@ -155,10 +155,12 @@ class LimitSettings:
     Args:
         conversions: images that are converted; one keeps all processors busy.
         transfers: uploads and downloads.
+        bandwidth: bytes per second of all transfers together; None: no limit.
     """
 
     conversions: int = 1
     transfers: int = 4
+    bandwidth: int | None = None
 
     @property
     def releases(self) -> int:

@@ -1,4 +1,4 @@
-"""Free space promised to work that is under way, so that what runs side by side does not count on the same bytes."""
+"""Free space: asked for before a run, and promised to work under way, so that nobody counts on another one's bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,28 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from neurocommand import sizes
 from neurocommand.errors import RefusedError
 from neurocommand.files import free_space
+
+
+def require(path: Path, need: int, free: Callable[[Path], int] = free_space) -> None:
+    """See that the file system on which a directory is, or would be made, has so much left.
+
+    Args:
+        path: the directory.
+        need: bytes.
+        free: returns the free bytes of a path's file system.
+
+    Raises:
+        RefusedError: it has less.
+    """
+    has = free(next(place for place in (path, *path.parents) if os.path.exists(place)))
+    if has < need:
+        raise RefusedError(
+            f"{path}: needs {sizes.shown(need)}, has {sizes.shown(has)}",
+            "free some space, or set `spool` to a directory on another disk",
+        )
 
 
 class Space:

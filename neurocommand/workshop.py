@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurocommand import imagesearch
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Retire, Rewrap, Upload
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.deploy import Deployer
 from neurocommand.download import fetch as download
 from neurocommand.download.part import written
@@ -59,6 +61,8 @@ class Workshop:
         downloads: how objects are fetched.
         sources: names of the stores that a release may be fetched from; empty: of all.
         limits: how much may go on at once.
+        bandwidth: kept to by downloads; the stores keep to it themselves.
+        image: converted instead of what registries have; then a single release is wanted.
     """
 
     declarations: Mapping[Release, Declaration]
@@ -76,6 +80,8 @@ class Workshop:
     downloads: DownloadSettings = field(default_factory=DownloadSettings)
     sources: Sequence[str] = ()
     limits: LimitSettings = field(default_factory=LimitSettings)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
+    image: conversion.Image | None = None
 
     def __post_init__(self) -> None:
         """Open the lanes in which work goes on; deployments of one root share its staging directory, and take turns."""
@@ -148,18 +154,11 @@ class Workshop:
         self.lock.check_writable()
         started = time.monotonic()
         self.listener(Started(release.id, "convert"))
-        try:
-            image = imagesearch.find(release, self.registries, self.resolve)
-        except ValueError as error:
-            raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
-        for passed in image.passed_over:
-            self.listener(Noted(release.id, passed))
-        reference, digest, partial = image.reference, image.digest, self.spool.partial(release)
+        partial = self.spool.partial(release)
         partial.unlink(missing_ok=True)
-        name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
-        with self.pull(reference) as source:
+        with self._image_of(release) as (image, name):
             conversion.convert(
-                conversion.Image(name, digest, image.registry.insecure, source),
+                image,
                 partial,
                 compression=self.compression,
                 scratch=self.spool.scratch / release.id,
@@ -168,9 +167,26 @@ class Workshop:
             )
         sha256, size = digest_of(partial)
         self.spool.keep(release)
-        self.lock.record(release, Artifact(sha256, size, digest))
+        self.lock.record(release, Artifact(sha256, size, image.sha256))
         self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
-        return f"{reference} sha256:{digest} -> {self.spool.sif(release)}"
+        return f"{name} sha256:{image.sha256} -> {self.spool.sif(release)}"
+
+    @contextlib.contextmanager
+    def _image_of(self, release: Release) -> Iterator[tuple[conversion.Image, str]]:
+        """Give a release's image for a block, and what people call it."""
+        if self.image is not None:
+            yield self.image, self.image.address
+            return
+        try:
+            found = imagesearch.find(release, self.registries, self.resolve)
+        except ValueError as error:
+            raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
+        for passed in found.passed_over:
+            self.listener(Noted(release.id, passed))
+        reference, digest = found.reference, found.digest
+        name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
+        with self.pull(reference) as source:
+            yield conversion.Image(name, digest, found.registry.insecure, source), str(reference)
 
     def _adopt(self, action: Adopt) -> str:
         release = action.release
@@ -207,7 +223,14 @@ class Workshop:
             need = artifact.size - written(path) if artifact is not None else 0
             with self._transferring, self._space.reserved(self.spool.path, need, str(release)):
                 fetched = download.fetch(
-                    object_key(release), path, stores, artifact, self.listener, release.id, settings=self.downloads
+                    object_key(release),
+                    path,
+                    stores,
+                    artifact,
+                    self.listener,
+                    release.id,
+                    settings=self.downloads,
+                    bandwidth=self.bandwidth,
                 )
             self.stored.add(release)
             if artifact is None or to_deploy:

@@ -184,6 +184,23 @@ def test_all_that_is_said_of_a_job_is_known_once_it_is_over(
         assert {fault.url for fault in job.faults()} == {nowhere}
 
 
+def test_the_end_of_a_job_that_was_read_before_its_state_is_not_waited_for(
+    tmp_path: Path, lock: int, web_server: Serve
+) -> None:
+    with aria2.Daemon(AUTHORITIES, lock) as daemon:
+        job = daemon.job([web_server(respond).url], tmp_path / "got", 1)
+        deadline = time.monotonic() + 60
+        while not daemon.call("aria2.tellStopped", 0, 1):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(1)  # its last line has come as well
+        assert job.faults() == []
+        assert job.state().status == "complete"
+        began = time.monotonic()
+        assert job.faults() == []
+        assert time.monotonic() - began < 5
+
+
 def test_a_file_that_cannot_be_written_is_no_fault_of_an_address(tmp_path: Path, lock: int, web_server: Serve) -> None:
     (tmp_path / "got").mkdir()
     with aria2.Daemon(AUTHORITIES, lock) as daemon, pytest.raises(OSError, match=r"got"):

@@ -307,6 +307,10 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("publish: {mount_points: ['../x']}", 1, "a mount point is"),
         ("publish: {format: zip}", 1, "unknown: 'zip'"),
         ("convert: {compression: xz}", 1, "unknown: 'xz'"),
+        ("limits: {bandwidth: 0}", 1, "a size is a number of bytes, or one with K, M, G or T"),
+        ("limits: {bandwidth: 50 MB/s}", 1, "a size is a number of bytes, or one with K, M, G or T"),
+        ("limits: {bandwidth: 1.5}", 1, "a size is a number of bytes, or one with K, M, G or T"),
+        ("limits: {bandwidth: null}", 1, "a size is a number of bytes, or one with K, M, G or T"),
         ("install: 5", 1, "must be an object"),
         ("stores: 5", 1, "must be a list"),
         ("stores: [5]", 1, "must be an object"),
@@ -504,6 +508,15 @@ def test_the_primary_and_mirrors_that_sync_may_lose_objects(tmp_path: Path) -> N
 def test_limits_merge_with_the_defaults(tmp_path: Path) -> None:
     limits = config.load(write(tmp_path / "n.yaml", "limits: {transfers: 8.0}\n"), {}).limits
     assert (limits.conversions, limits.transfers, limits.releases) == (1, 8, 9)
+    assert limits.bandwidth is None
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"), [("50M", 50 << 20), ("'7'", 7), ("1000", 1000), ("4096.0", 4096), ("1g", 1 << 30)]
+)
+def test_a_bandwidth_is_a_number_of_bytes_or_one_with_a_unit(tmp_path: Path, written: str, rate: int) -> None:
+    found = config.load(write(tmp_path / "n.yaml", f"limits: {{bandwidth: {written}}}\n"), {}).limits.bandwidth
+    assert (found, type(found)) == (rate, int)
 
 
 def test_retention_and_quorum(tmp_path: Path) -> None:

@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).parent.parent / "neurocommand"
 # other. The first three steps are L0, the last three L6. stores.interface is the contract that others may name.
 LADDER = (
     {"model", "errors", "events"},
-    {"aria2log", "process", "files", "jsontext", "observation", "places", "settings", "threads", "web"},
+    {
+        "aria2log",
+        "bandwidth",
+        "process",
+        "files",
+        "jsontext",
+        "observation",
+        "places",
+        "settings",
+        "sizes",
+        "threads",
+        "web",
+    },
     {"aria2", "entries", "pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
     {"retention"},

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocommand import plan as planning
+from neurocommand import verification
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Group, Manifest, Retirement
@@ -480,3 +481,86 @@ def test_what_will_be_converted_or_adopted_counts() -> None:
     held = (StoreView("first", True, {release: stored(release, TRUE)}), StoreView("second", True))
     made = planning.make(manifest(release), Lock(), Observation(held), quorum=1)
     assert (made.spare, made.problems) == ({release: 1}, ())
+
+
+# ---- locked, but not named by the manifest: mended where it is damaged, and nothing else
+
+DAMAGES = {
+    "good": stored(RELEASES[0], TRUE),
+    "silent": stored(RELEASES[0], TRUE, stated=False),
+    "short": stored(RELEASES[0], TRUE, size=7),
+    "other": stored(RELEASES[0], OTHER),
+    "absent": None,
+    "cannot tell": None,
+    "down": None,
+}
+
+
+def one_of(name: str, state: str, writable: bool = True) -> StoreView:
+    if state == "down":
+        return StoreView(name, writable, fault="down")
+    found = DAMAGES[state]
+    objects = {} if found is None else {RELEASES[0]: found}
+    return StoreView(name, writable, objects, {RELEASES[0]: "times out"} if state == "cannot tell" else {})
+
+
+def mended(*states: str, writable: tuple[bool, ...] = (True, True, True), spool: int | None = None) -> Plan:
+    views = tuple(one_of(name, state, may) for name, state, may in zip(STORES, states, writable, strict=False))
+    waiting = {} if spool is None else {RELEASES[0]: spool}
+    return planning.mended(manifest(RELEASES[1]), Lock(dict.fromkeys(RELEASES[:2], TRUE)), Observation(views, waiting))
+
+
+@pytest.mark.parametrize("damage", ["short", "other", "silent"])
+def test_a_damaged_object_of_a_release_that_is_locked_only_is_copied_from_a_good_one(damage: str) -> None:
+    plan = mended("good", damage, "absent")
+    assert [(type(a), a.release, a.store, a.sources[0]) for a in plan.actions if isinstance(a, Copy)] == [
+        (Copy, RELEASES[0], "second", "first")
+    ]
+    assert (len(plan.actions), plan.problems) == (1, ())
+
+
+def test_what_is_locked_only_is_mended_from_the_spool_too() -> None:
+    plan = mended("short", spool=TRUE.size)
+    assert [(type(a), a.release) for a in plan.actions] == [(Upload, RELEASES[0])]
+
+
+@pytest.mark.parametrize(
+    ("states", "kinds"),
+    [
+        (("short", "absent"), ["lost"]),
+        (("short", "down"), ["unknown"]),
+        (("absent", "cannot tell"), ["unknown"]),
+        (("good", "cannot tell"), []),
+        (("good", "absent"), []),
+        (("absent", "absent"), []),
+        (("absent", "down"), []),
+    ],
+)
+def test_what_cannot_be_mended_is_named_and_what_is_not_there_is_not_missed(
+    states: tuple[str, ...], kinds: list[str]
+) -> None:
+    plan = mended(*states)
+    assert ([problem.kind for problem in plan.problems], plan.actions) == (kinds, ())
+
+
+@given(
+    st.tuples(*[st.sampled_from(sorted(DAMAGES))] * 3), st.tuples(*[st.booleans()] * 3), st.sampled_from([None, 9, 100])
+)
+def test_mending_leaves_nothing_that_could_be_mended(
+    states: tuple[str, ...], writable: tuple[bool, ...], spool: int | None
+) -> None:
+    """After it, verify finds damage only where a problem was named, or where nothing may be written."""
+    plan = mended(*states, writable=writable, spool=spool)
+    views = {name: one_of(name, state, may) for name, state, may in zip(STORES, states, writable, strict=True)}
+    for action in plan.actions:
+        assert isinstance(action, Copy | Upload)
+        assert RELEASES[0] in views[action.store].objects, "nothing is put where nothing was"
+        views[action.store] = one_of(action.store, "good")
+    damaged = [
+        finding
+        for finding in verification.findings(manifest(), Lock({RELEASES[0]: TRUE}), views.values())
+        if finding.kind in ("truncated", "corrupt") and views[finding.store].writable
+    ]
+    assert bool(damaged) <= bool(plan.problems)
+    assert not (plan.actions and plan.problems)
+    assert all(action.release == RELEASES[0] for action in plan.actions)

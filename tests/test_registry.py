@@ -13,9 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
+from neurocommand.bandwidth import CREDIT, Bandwidth
 from neurocommand.errors import RegistryError
 from neurocommand.model import ImageReference
-from neurocommand.registry import opened, resolve
+from neurocommand.registry import Registries, opened, resolve
 from neurocommand.registrysession import MANIFEST_TYPES
 from tests.servers import Answer, Registry, Request, Respond, WebServer, oci_registry, refused_url, silent_server
 
@@ -334,6 +335,15 @@ def test_manifest_and_blobs_by_digest(registry: Registry) -> None:
         assert hashlib.sha256(image.manifest(digest)).hexdigest() == digest
         with image.blob(CONFIGURATION) as chunks:
             assert b"".join(chunks) == b"{}"
+
+
+def test_blobs_come_no_faster_than_the_bandwidth_of_the_run(registry: Registry) -> None:
+    push(registry.host, OCI)
+    now = [0.0]
+    bandwidth = Bandwidth(1, lambda: now[0], lambda seconds: now.append(now.pop() + seconds))
+    with Registries(bandwidth=bandwidth).opened(reference(registry.host)) as image, image.blob(CONFIGURATION) as chunks:
+        assert b"".join(chunks) == b"{}"
+    assert now[0] == pytest.approx(2, abs=CREDIT)
 
 
 def test_blobs_of_a_registry_with_passwords(tmp_path: Path, home: Path) -> None:

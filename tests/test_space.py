@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neurocommand.errors import RefusedError
-from neurocommand.space import Space
+from neurocommand.space import Space, require
 
 
 def test_what_is_not_there_is_refused_with_the_figures(tmp_path: Path) -> None:
@@ -69,3 +69,18 @@ def test_a_failure_gives_back_too(tmp_path: Path) -> None:
         raise KeyError
     with space.reserved(tmp_path, 10, "x"):
         pass
+
+
+@pytest.mark.parametrize("place", ["", "not/yet/made"])
+def test_what_a_run_asks_for_is_asked_of_the_file_system_that_will_be_written(tmp_path: Path, place: str) -> None:
+    asked = list[Path]()
+
+    def free(path: Path) -> int:
+        asked.append(path)
+        return (3 << 29) - 1
+
+    require(tmp_path / place, 1 << 30, free)
+    with pytest.raises(RefusedError, match=f"^{tmp_path / place}: needs 1.5G, has 1.4G$") as caught:
+        require(tmp_path / place, 3 << 29, free)
+    assert caught.value.exit_code == 3
+    assert asked == [tmp_path, tmp_path]

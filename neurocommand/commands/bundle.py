@@ -131,6 +131,7 @@ def _fetch(session: Session, directory: Path, release: Release, artifact: Artifa
         session.console,
         release.id,
         settings=session.settings.downloads,
+        bandwidth=session.bandwidth,
     )
 
 

@@ -22,8 +22,15 @@ from neurocommand.verification import Finding
 HARMLESS = ("stray",)
 
 
-def views(session: Session, wanted: Manifest, *, deep: bool) -> tuple[StoreView, ...]:
-    """Look at every object of every store; with ``deep``, read its bytes."""
+def views(session: Session, wanted: Manifest, *, deep: bool, whole: bool) -> tuple[StoreView, ...]:
+    """Look at every object of every store.
+
+    Args:
+        session: the run.
+        wanted: the releases that a store is asked for that cannot be listed.
+        deep: read the bytes of each.
+        whole: the manifest is wanted as a whole: such a store is asked for everything else that is locked, too.
+    """
 
     def digest(store: Store, found: StoredObject) -> str:
         stage, subject = f"verify in {store.name}", found.key.removesuffix(".simg")
@@ -36,6 +43,7 @@ def views(session: Session, wanted: Manifest, *, deep: bool) -> tuple[StoreView,
         return sha256
 
     releases = [declaration.release for declaration in wanted.declarations]
+    releases += sorted(session.lock.lock.artifacts.keys() - releases) if whole else []
     with session.console:
         return observe.examined(session.stores, releases, digest if deep else None)
 

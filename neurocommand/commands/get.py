@@ -61,7 +61,16 @@ def command(
         raise UsageError(f"{path}: exists, and is not the locked image", "choose another name, or say --force")
     with session.closing_stores(), session.console as console:
         stores = session.chosen_stores(sources)
-        fetched = fetch(key, path, stores, artifact, console, wanted.id, settings=session.settings.downloads)
+        fetched = fetch(
+            key,
+            path,
+            stores,
+            artifact,
+            console,
+            wanted.id,
+            settings=session.settings.downloads,
+            bandwidth=session.bandwidth,
+        )
     if artifact is None:
         _check_image(path)
     return _tell({**values, "source": fetched.source}, "downloaded", fetched.sha256, fetched.size, as_json=as_json)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurocommand import config, observe, registry
+from neurocommand import config, observe, registry, space
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Outcome, apply
@@ -18,6 +18,7 @@ from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
 from neurocommand.errors import StoreError, UsageError
+from neurocommand.image.conversion import Image
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import LockFile
 from neurocommand.manifest import Manifest
@@ -52,6 +53,8 @@ class Asked:
         prune: delete what may be deleted.
         shard: only the I-th of N parts of the manifest, as (I, N).
         present: shows the plan of a dry run instead of the usual text or JSON, and returns the exit code.
+        min_free: bytes that the spool's file system must have left.
+        image: what the single release is converted from, instead of an image of a registry.
     """
 
     releases: tuple[str, ...] = ()
@@ -62,6 +65,8 @@ class Asked:
     prune: bool = False
     shard: tuple[int, int] | None = None
     present: Callable[[Plan], int] | None = None
+    min_free: int | None = None
+    image: Image | None = None
 
     @property
     def whole(self) -> bool:
@@ -73,6 +78,8 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
     wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
+    if asked.min_free is not None:
+        space.require(session.settings.spool, asked.min_free)
     place = seen if stage.deploys else None
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool, deployer = Spool(session.settings.spool), None
@@ -114,7 +121,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         spool.discard(stored - {action.release for action in wanting})
         if not plan.actions:
             return show(plan, as_json=asked.as_json)
-        made = workshop(session, wanted, deployer, spool, stored=stored)
+        made = dataclasses.replace(workshop(session, wanted, deployer, spool, stored=stored), image=asked.image)
         return apply_and_show(session, plan, made, as_json=asked.as_json)
 
 
@@ -212,7 +219,7 @@ def workshop(
     sources: Sequence[str] = (),
 ) -> Workshop:
     """Return what actions on the wanted releases are carried out with; see Workshop."""
-    registries = registry.Registries(session.settings.registries)
+    registries = registry.Registries(session.settings.registries, session.bandwidth)
     return Workshop(
         declarations={declaration.release: declaration for declaration in wanted.declarations},
         lock=session.lock,
@@ -228,6 +235,7 @@ def workshop(
         stored=set(stored),
         downloads=session.settings.downloads,
         limits=session.settings.limits,
+        bandwidth=session.bandwidth,
         sources=sources,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import click
 
@@ -25,7 +26,8 @@ from neurocommand.spool import Spool
 def command(session: Session, releases: tuple[str, ...], deep: bool, dry_run: bool, as_json: bool) -> int:
     """Replace damaged and missing objects by the locked bytes from a store that still holds them.
 
-    Nothing is ever built again: what no store holds is named as lost.
+    Nothing is ever built again: what no store holds is named as lost. Objects of releases that are locked, but that
+    the manifest names no more, are mended where they are damaged, and not missed where there is none.
 
     \b
     Examples:
@@ -38,10 +40,15 @@ def command(session: Session, releases: tuple[str, ...], deep: bool, dry_run: bo
         if not dry_run:
             stack.enter_context(RunLock(session.settings.state / "lock"))
             spool.prepare()
-        seen = examination.views(session, wanted, deep=deep)
+        seen = examination.views(session, wanted, deep=deep, whole=not releases)
         observation = Observation(seen, spool.sizes())
         whole = planning.make(wanted, session.lock.lock, observation, quorum=session.settings.quorum)
         plan, _ = whole.only(Upload, Copy)
+        if not releases:
+            others = planning.mended(wanted, session.lock.lock, observation)
+            plan = dataclasses.replace(
+                plan, actions=(*plan.actions, *others.actions), problems=(*plan.problems, *others.problems)
+            )
         plan = plan.streaming(observation.spool)
         if dry_run or not plan.actions:
             return pipeline.show(plan, as_json=as_json)

@@ -25,6 +25,7 @@ else:
     from typing_extensions import assert_never
 
 if TYPE_CHECKING:
+    from neurocommand.bandwidth import Bandwidth
     from neurocommand.settings import Settings, StoreSettings
     from neurocommand.stores.interface import Store
 
@@ -93,7 +94,14 @@ class Session:
     @functools.cached_property
     def stores(self) -> tuple[Store, ...]:
         """The configured stores, in their order."""
-        return tuple(_store(entry, self.settings.state) for entry in self.settings.stores)
+        return tuple(_store(entry, self.settings.state, self.bandwidth) for entry in self.settings.stores)
+
+    @functools.cached_property
+    def bandwidth(self) -> Bandwidth:
+        """What all transfers of the run share."""
+        from neurocommand.bandwidth import Bandwidth
+
+        return Bandwidth(self.settings.limits.bandwidth)
 
     def chosen_stores(self, names: Sequence[str]) -> tuple[Store, ...]:
         """Return the stores of some names, in the order of the configuration; all of them when none is named.
@@ -125,9 +133,21 @@ def _acceptable(name: str) -> Callable[[str], None]:
     return validate
 
 
-def _store(entry: StoreSettings, state: Path) -> Store:
-    from neurocommand.settings import DirectorySettings, HttpSettings, OciSettings, RcloneSettings, S3Settings
+def _store(entry: StoreSettings, state: Path, bandwidth: Bandwidth) -> Store:
+    store = _bare_store(entry, state)
+    if bandwidth.rate is not None:
+        from neurocommand.stores.paced import PacedStore
+
+        store = PacedStore(store, bandwidth)
+    if store.local:
+        return store
     from neurocommand.stores.retry import RetryingStore
+
+    return RetryingStore(store)
+
+
+def _bare_store(entry: StoreSettings, state: Path) -> Store:
+    from neurocommand.settings import DirectorySettings, HttpSettings, OciSettings, RcloneSettings, S3Settings
 
     match entry:
         case DirectorySettings():
@@ -137,44 +157,40 @@ def _store(entry: StoreSettings, state: Path) -> Store:
         case S3Settings():
             from neurocommand.stores.s3 import S3Store
 
-            return RetryingStore(
-                S3Store(
-                    entry.name,
-                    entry.bucket,
-                    endpoint=entry.endpoint,
-                    region=entry.region,
-                    profile=entry.profile,
-                    anonymous=entry.anonymous,
-                    prefix=entry.prefix,
-                    writable=entry.writable,
-                    url=entry.url,
-                    part_size=entry.part_size,
-                    concurrency=entry.concurrency,
-                    records=state / "uploads",
-                )
+            return S3Store(
+                entry.name,
+                entry.bucket,
+                endpoint=entry.endpoint,
+                region=entry.region,
+                profile=entry.profile,
+                anonymous=entry.anonymous,
+                prefix=entry.prefix,
+                writable=entry.writable,
+                url=entry.url,
+                part_size=entry.part_size,
+                concurrency=entry.concurrency,
+                records=state / "uploads",
             )
         case RcloneSettings():
             from neurocommand.stores.rclone import RcloneStore
 
-            return RetryingStore(RcloneStore(entry.name, entry.remote, writable=entry.writable, url=entry.url))
+            return RcloneStore(entry.name, entry.remote, writable=entry.writable, url=entry.url)
         case OciSettings():
             from neurocommand.stores.oci import OciStore
 
-            return RetryingStore(
-                OciStore(
-                    entry.name,
-                    entry.url,
-                    insecure=entry.insecure,
-                    credentials=entry.credentials,
-                    writable=entry.writable,
-                    images=entry.images,
-                    state=entry.state,
-                )
+            return OciStore(
+                entry.name,
+                entry.url,
+                insecure=entry.insecure,
+                credentials=entry.credentials,
+                writable=entry.writable,
+                images=entry.images,
+                state=entry.state,
             )
         case HttpSettings():
             from neurocommand.stores.http import HttpStore
 
-            return RetryingStore(HttpStore(entry.name, entry.url, entry.absent))
+            return HttpStore(entry.name, entry.url, entry.absent)
         case _:
             assert_never(entry)
 
@@ -237,6 +253,24 @@ takes_shard = click.option(
 )
 
 
+class SizeType(click.ParamType):  # type: ignore[type-arg]
+    """A size, as ``10G``."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        from neurocommand import sizes
+
+        try:
+            return sizes.bytes_of(str(value))
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+
+
+takes_min_free = click.option(
+    "--min-free", type=SizeType(), help="Refuse to begin where the spool's disk has less left, such as 10G."
+)
 takes_sources = click.option(
     "--from",
     "sources",

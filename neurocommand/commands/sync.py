@@ -13,6 +13,7 @@ from neurocommand.commands.session import (
     takes_dry_run,
     takes_json,
     takes_manifest,
+    takes_min_free,
     takes_prune,
     takes_releases,
     takes_root,
@@ -29,16 +30,19 @@ STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), d
 @click.option("--force", is_flag=True, help="Withdraw and delete more releases than the limits allow.")
 @takes_prune
 @takes_shard
+@takes_min_free
 @takes_dry_run
 @takes_json
 @click.pass_obj
 def command(
     session: Session,
+    *,
     releases: tuple[str, ...],
     root: Path | None,
     force: bool,
     prune: bool,
     shard: tuple[int, int] | None,
+    min_free: int | None,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -52,4 +56,5 @@ def command(
       neurocommand sync --dry-run
       neurocommand sync fsl/6.0.7.22 --root /srv/neuro
     """
-    return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force, prune, shard))
+    asked = pipeline.Asked(releases, root, dry_run, as_json, force, prune, shard, min_free=min_free)
+    return pipeline.run(session, STAGE, asked)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.download.locked import Locked
 from neurocommand.download.part import Part
 from neurocommand.download.unlocked import Unlocked
@@ -21,7 +22,7 @@ from neurocommand.stores.interface import Store
 __all__ = ["Fetched", "fetch"]
 
 
-def fetch(
+def fetch(  # noqa: PLR0913
     key: str,
     path: Path,
     sources: Sequence[Store],
@@ -30,6 +31,7 @@ def fetch(
     release_id: str,
     *,
     settings: DownloadSettings | None = None,
+    bandwidth: Bandwidth | None = None,
     patience: float = 60.0,
 ) -> Fetched:
     """Download one object; a source that gives none or other bytes is dropped and named, and the others go on.
@@ -47,6 +49,7 @@ def fetch(
         listener: told about progress (stage ``download``) and dropped sources.
         release_id: the release, in events.
         settings: how to download; None for the defaults.
+        bandwidth: kept to where addresses of stores are read; a store's own ``get`` is not counted here.
         patience: seconds that the second source has in any case; it has three times as long as the first one took.
 
     Raises:
@@ -66,7 +69,10 @@ def fetch(
             os.replace(partial, path)
         else:
             with Part(path) as part:
-                fetched = Locked(key, part, artifact, verdicts, settings or DownloadSettings()).run(sources)
+                download = Locked(
+                    key, part, artifact, verdicts, settings or DownloadSettings(), bandwidth=bandwidth or Bandwidth()
+                )
+                fetched = download.run(sources)
                 part.keep()
     except OSError as error:
         raise _local_failure(path, error) from error

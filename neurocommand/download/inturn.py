@@ -9,6 +9,7 @@ import requests
 import urllib3
 
 from neurocommand import web
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.download.mirrors import Mirror, check_span
 from neurocommand.download.part import Part
 from neurocommand.download.speeds import Count
@@ -18,7 +19,7 @@ _AT_ONCE = 1 << 20
 LOOKED = 10.0  # seconds over which a mirror is judged by what it gives
 
 
-def go_on(mirror: Mirror, part: Part, size: int, advance: Count, slowest: float = 0.0) -> None:
+def go_on(mirror: Mirror, part: Part, size: int, advance: Count, *, bandwidth: Bandwidth, slowest: float = 0.0) -> None:
     """Read what is missing of an object, from where the file ends.
 
     Args:
@@ -26,6 +27,7 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count, slowest: float 
         part: the file; what has holes or is too long is begun anew.
         size: the object's, in bytes.
         advance: called with the number of bytes that are there.
+        bandwidth: kept to.
         slowest: bytes per second below which the mirror is left.
 
     Raises:
@@ -51,6 +53,7 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count, slowest: float 
                         raise _LocalError(error) from error
                     done += len(chunk)
                     advance(done)
+                    bandwidth.spend(len(chunk))
                     if (took := time.monotonic() - looked) > LOOKED:
                         _check_speed((done - before) / took, slowest)
                         looked, before = time.monotonic(), done

@@ -10,6 +10,7 @@ import requests
 import urllib3
 
 from neurocommand import aria2, web
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.download import inturn, mirrors, speeds
 from neurocommand.download.following import Following
 from neurocommand.download.mirrors import Different, Finding, Linkless, Mirror, Useless
@@ -36,16 +37,25 @@ class Locked:
         artifact: what the bytes must be.
         verdicts: told about the sources.
         settings: how to download.
+        bandwidth: kept to where an address is read.
     """
 
     def __init__(
-        self, key: str, part: Part, artifact: Artifact, verdicts: Verdicts, settings: DownloadSettings
+        self,
+        key: str,
+        part: Part,
+        artifact: Artifact,
+        verdicts: Verdicts,
+        settings: DownloadSettings,
+        *,
+        bandwidth: Bandwidth,
     ) -> None:
         self.key = key
         self.part = part
         self.artifact = artifact
         self.verdicts = verdicts
         self.settings = settings
+        self.bandwidth = bandwidth
         self._got = ("", 0)
 
     def run(self, sources: Sequence[Store]) -> Fetched:
@@ -220,7 +230,16 @@ class Locked:
             for number, mirror in enumerate(left):
                 best = max((other.speed for other in left[number + 1 :]), default=0.0)
                 try:
-                    inturn.go_on(mirror, self.part, self.artifact.size, advance, best / SLOWER)
+                    with self.bandwidth.used():
+                        best = min(best, self.bandwidth.share or best)
+                        inturn.go_on(
+                            mirror,
+                            self.part,
+                            self.artifact.size,
+                            advance,
+                            bandwidth=self.bandwidth,
+                            slowest=best / SLOWER,
+                        )
                 except StoreError as error:
                     self.verdicts.drop(mirror.name, error.message)
                     continue
@@ -245,8 +264,10 @@ class Locked:
                     verdicts=self.verdicts,
                     connections=self.settings.connections,
                     following=following,
+                    bandwidth=self.bandwidth,
                 )
-                gave = job.run(fit)
+                with self.bandwidth.used():
+                    gave = job.run(fit)
                 if gave:
                     self._got = following.finish()
                 return gave

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from neurocommand import aria2
 from neurocommand.aria2log import Fault
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.download import mirrors
 from neurocommand.download.following import Following
 from neurocommand.download.mirrors import Mirror
@@ -36,6 +37,7 @@ class Together:
         verdicts: told about progress and dropped mirrors.
         connections: how many at once, over all mirrors.
         following: takes the file's digest.
+        bandwidth: the daemon gets a share of it, which changes with the number of those that use it.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Together:
         verdicts: Verdicts,
         connections: int,
         following: Following,
+        bandwidth: Bandwidth,
     ) -> None:
         self.daemon = daemon
         self.key = key
@@ -56,6 +59,9 @@ class Together:
         self.verdicts = verdicts
         self.connections = connections
         self.following = following
+        self.bandwidth = bandwidth
+        self._share: int | None = None
+        self._counted = 0
         self._live: dict[str, Mirror] = {}
         self._renewed: dict[str, int] = {}
         self._quiet: dict[str, float] = {}
@@ -80,9 +86,12 @@ class Together:
                 self._drop_all("sends no more")
                 break
             before = self._done, len(self._live)
+            self._keep_to_share()
+            self._counted = self.part.written
             job = self.daemon.job(list(self._live), self.part.path, self.connections, _piece(self.size))
             try:
                 if self._watch(job):
+                    self.bandwidth.spend(0)  # aria2 keeps to its share by and large: what it owes is waited for
                     return list(self._live.values())
             finally:
                 job.stop()
@@ -97,6 +106,7 @@ class Together:
         while True:
             state = job.state()
             self._see_progress(state)
+            self._keep_to_share()
             faults = job.faults()
             if state.status == "complete":
                 for fault in faults:
@@ -121,10 +131,19 @@ class Together:
 
     def _see_progress(self, state: aria2.State) -> None:
         self.following.grown(state.beginning)
+        self.bandwidth.take(max(state.done - self._counted, 0))
+        self._counted = max(self._counted, state.done)
         if state.done > self._done:
             self._moved = time.monotonic()
             self.verdicts.advance(state.done)
         self._done = max(self._done, state.done)
+
+    def _keep_to_share(self) -> None:
+        """Tell aria2 how fast it may be, where that has changed."""
+        share = self.bandwidth.share
+        if share != self._share and share is not None:
+            self.daemon.limit(share)
+        self._share = share
 
     def _ended(self, state: aria2.State) -> bool:
         """Name those that a failed job says nothing of, unless they have just been asked for a new address."""
@@ -157,6 +176,11 @@ class Together:
 
         aria2 would wait for the connections that are open to them, so that the job has to be begun again.
         """
+        if self._share is not None and 2 * sum(state.speeds.values()) >= self._share:
+            # it is held up by the limit, of which aria2 gives no fair part to each
+            self._quiet.clear()
+            self._slow.clear()
+            return False
         now, before = time.monotonic(), len(self._live)
         self._best = max(self._best, *state.speeds.values(), 0)
         for url in list(self._live):

@@ -30,19 +30,23 @@ INODES = struct.Struct("<4sI")  # the start of a squashfs
 
 @dataclass(frozen=True)
 class Image:
-    """One image in a registry.
+    """One image, in a registry or in a file.
 
     Args:
         reference: ``registry/repository@sha256:…``; the SIF keeps it.
-        sha256: bare hex digest of its manifest or index.
+        sha256: bare hex digest by which the source gives its manifest or index.
         insecure: its registry is spoken to by plain http.
         source: gives its documents and blobs.
+        transport: what Apptainer calls the way to it; the SIF keeps it as well.
+        address: what Apptainer builds it from, with the transport.
     """
 
     reference: str
     sha256: str
     insecure: bool
     source: Source
+    transport: str = "docker"
+    address: str = ""
 
 
 Reserved = Callable[[Path, int, str], AbstractContextManager[None]]
@@ -97,7 +101,8 @@ def convert(
         remove_tree(work)
     from neurocommand.image import sif  # slow to load, and rarely needed
 
-    sif.convert(f"docker://{image.reference}", path, insecure=image.insecure, scratch=scratch, report=report)
+    address = image.address or f"docker://{image.reference}"
+    sif.convert(address, path, insecure=image.insecure, scratch=scratch, report=report)
 
 
 def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Compression, work: Path) -> None:
@@ -137,7 +142,7 @@ def _manifest(image: Image) -> ImageManifest:
 def _skeleton(image: Image, manifest: ImageManifest, directory: Path) -> Skeleton:
     where = f"{image.reference}: configuration"
     configuration = blobs.whole(image.source, manifest.configuration, LARGEST_CONFIGURATION, where)
-    return skeleton.make(configuration, image.reference, directory, len(manifest.layers))
+    return skeleton.make(configuration, (image.transport, image.reference), directory, len(manifest.layers))
 
 
 def _merged(image: Image, files: list[Path], read: dict[Path, list[Member]], bones: Skeleton) -> FileSystem:

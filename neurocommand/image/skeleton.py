@@ -47,12 +47,12 @@ class Skeleton:
     layer: Path
 
 
-def make(configuration: bytes, reference: str, directory: Path, number: int) -> Skeleton:
+def make(configuration: bytes, origin: tuple[str, str], directory: Path, number: int) -> Skeleton:
     """Ask Apptainer.
 
     Args:
         configuration: the image's own, as its registry has it.
-        reference: what the SIF is to say that it was made from, without ``docker://``.
+        origin: what the SIF is to say that it was made from: transport and reference, both of plain characters.
         directory: where to work; must not exist.
         number: what nodes call the layer with the skeleton's contents.
 
@@ -66,6 +66,7 @@ def make(configuration: bytes, reference: str, directory: Path, number: int) -> 
     directory.mkdir()
     # a name that nothing else in the image can hold, so that it can be replaced afterwards
     token = secrets.token_hex(16)
+    transport, reference = origin
     diff_id = hashlib.sha256(EMPTY_TAR).hexdigest()
     _write_layout(directory / token, oci.with_one_layer(configuration, f"{reference}: configuration", diff_id))
     settings = {f"{name}_TMPDIR": str(directory) for name in ("APPTAINER", "SINGULARITY")}
@@ -79,7 +80,7 @@ def make(configuration: bytes, reference: str, directory: Path, number: int) -> 
         squashfs.extract(directory / "skeleton.sif", partition.offset, directory / "tree")
     except (ProcessError, ImageError) as error:
         raise NeedsApptainerError(f"Apptainer makes no SIF of the image's configuration: {error.message}") from error
-    wording = _Wording(token, reference)
+    wording = _Wording(token, transport, reference)
     layer = directory / "contents"
     files = _collect(directory / "tree", layer, number, wording)
     remove_tree(directory / "tree")
@@ -125,8 +126,8 @@ def lay_over(image: FileSystem, skeleton: Skeleton) -> None:
 class _Wording:
     """Puts the image's reference in the place of the empty one's, wherever Apptainer wrote it."""
 
-    def __init__(self, token: str, reference: str) -> None:
-        self.token, self.reference = token.encode(), reference.encode()
+    def __init__(self, token: str, transport: str, reference: str) -> None:
+        self.token, self.transport, self.reference = token.encode(), transport.encode(), reference.encode()
 
     def object(self, item: Item) -> bytes:
         """Return a SIF's data object in the image's words."""
@@ -147,12 +148,13 @@ class _Wording:
             NeedsApptainerError: they stand there more or less often.
         """
         if times:
-            changes = (
-                (b"bootstrap: oci\nfrom: ", b"bootstrap: docker\nfrom: "),
-                (b"bootstrap: oci\\nfrom: ", b"bootstrap: docker\\nfrom: "),
-                (b'deffile.bootstrap": "oci"', b'deffile.bootstrap": "docker"'),
-                (b'deffile.bootstrap":"oci"', b'deffile.bootstrap":"docker"'),
+            places = (
+                b"bootstrap: %s\nfrom: ",
+                b"bootstrap: %s\\nfrom: ",
+                b'deffile.bootstrap": "%s"',
+                b'deffile.bootstrap":"%s"',
             )
+            changes = [(place % b"oci", place % self.transport) for place in places]
             if sum(content.count(old) for old, _ in changes) != times:
                 raise NeedsApptainerError("Apptainer names the image's transport in another way")
             for old, new in changes:

@@ -18,11 +18,13 @@ import boto3
 import pytest
 import tenacity
 
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.model import TAG, StoredObject
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore
 from neurocommand.stores.interface import Store
 from neurocommand.stores.oci import OciStore
+from neurocommand.stores.paced import PacedStore
 from neurocommand.stores.rclone import RcloneStore
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
@@ -97,6 +99,22 @@ class RetryingCase(DirectoryCase):
 
     def read_only(self) -> Store:
         return RetryingStore(super().read_only())
+
+
+class PacedCase(DirectoryCase):
+    def __init__(self, directory: Path, **_: Any) -> None:
+        super().__init__(directory)
+        self.store = PacedStore(self.store, Bandwidth(1 << 40))
+        self.recipe += (
+            "\nfrom neurocommand.bandwidth import Bandwidth\nfrom neurocommand.stores.paced import PacedStore\n"
+            "store = PacedStore(store, Bandwidth(1 << 40))"
+        )
+
+    def unreachable(self) -> Store:
+        return PacedStore(super().unreachable(), Bandwidth(1 << 40))
+
+    def read_only(self) -> Store:
+        return PacedStore(super().read_only(), Bandwidth(1 << 40))
 
 
 class S3Case(Case):
@@ -307,6 +325,7 @@ class HttpCase(Case):
 CASES: dict[str, type[Case]] = {
     "directory": DirectoryCase,
     "retry": RetryingCase,
+    "paced": PacedCase,
     "s3": MotoCase,
     "swift-s3": SwiftS3Case,
     "ceph": CephCase,
@@ -315,6 +334,6 @@ CASES: dict[str, type[Case]] = {
     "oci": OciCase,
     "http": HttpCase,
 }
-WRITABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
-LISTABLE = ("directory", "retry", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
+WRITABLE = ("directory", "retry", "paced", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
+LISTABLE = ("directory", "retry", "paced", "s3", "swift-s3", "ceph", "swift-rclone", "local-rclone", "oci")
 FULL = ("ceph",)  # only with --full

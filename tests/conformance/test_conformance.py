@@ -21,8 +21,10 @@ from pathlib import Path
 import pytest
 
 from neurocommand import web
+from neurocommand.bandwidth import CREDIT, Bandwidth
 from neurocommand.errors import ImmutableError, OtherBytesError, SourceError, StoreError, StoreFullError
 from neurocommand.model import Artifact, StoredObject
+from neurocommand.stores.paced import PacedStore
 from tests.conformance.cases import CASES, FULL, LISTABLE, WRITABLE, Case
 
 KEY = "niimath_1.0.20240114_20250101.simg"
@@ -481,3 +483,40 @@ def test_a_source_that_is_not_there_is_the_callers_fault(case: Case, tmp_path: P
     with pytest.raises(FileNotFoundError):
         case.store.put(KEY, tmp_path / "nowhere", artifact_of(b"x"), nothing)
     assert case.store.stat(KEY) is None
+
+
+# --- the bandwidth that a run shares ----------------------------------------------------------------------------------
+
+RATE = 1 << 19
+
+
+class Clock:
+    """A time that passes only where a transfer waits."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@writable
+@pytest.mark.parametrize("size", [5, 12 * MIB + 7])
+def test_a_put_waits_for_every_byte_to_have_its_time(case: Case, tmp_path: Path, size: int) -> None:
+    clock, data = Clock(), data_of(size)
+    (tmp_path / "source").write_bytes(data)
+    store = PacedStore(case.store, Bandwidth(RATE, clock, clock.sleep))
+    store.put(KEY, tmp_path / "source", artifact_of(data), nothing)
+    assert clock.now == pytest.approx(size / RATE, abs=CREDIT)
+    assert case.store.stat(KEY) == StoredObject(KEY, size, artifact_of(data).sha256)
+
+
+@every
+def test_a_get_waits_for_every_byte_to_have_its_time(case: Case, tmp_path: Path) -> None:
+    clock, data = Clock(), data_of(3 * MIB + 7)
+    case.plant(KEY, data)
+    store = PacedStore(case.store, Bandwidth(RATE, clock, clock.sleep))
+    assert store.get(KEY, tmp_path / "got", nothing) == (artifact_of(data).sha256, len(data))
+    assert clock.now == pytest.approx(len(data) / RATE, abs=CREDIT)

@@ -167,6 +167,32 @@ def test_without_deep_what_is_stated_counts_and_what_is_not_stated_is_unknown(mi
     assert mirrors.world.run("verify", "tool0", "tool2", "--deep").code == 0
 
 
+def test_what_is_locked_but_no_longer_in_the_manifest_is_mended_and_not_missed(mirrors: Mirrors) -> None:
+    _, two, three, four = mirrors.fill(4, seed=5)
+    mirrors.world.declare("tool0 1.0")
+    mirrors.write("first", two, b"x")
+    mirrors.remove("second", two)
+    for store in ("first", "second", "bucket"):
+        mirrors.write(store, three, b"x")
+    mirrors.remove("bucket", four)
+    found = mirrors.world.outcomes("verify", "--deep")["findings"]
+    assert {(f["store"], f["release"]) for f in found} == {
+        ("first", two.id),
+        ("first", three.id),
+        ("second", three.id),
+        ("bucket", three.id),
+    }
+    healed = mirrors.world.outcomes("repair", "--deep")
+    assert [(o["store"], o["release"], o["outcome"]) for o in healed["outcomes"]] == [("first", two.id, "done")]
+    assert [(problem["kind"], problem["subject"]) for problem in healed["problems"]] == [("lost", three.id)]
+    assert healed["code"] == 1
+    assert mirrors.read("first")[f"{two}.simg"] == mirrors.data[two]
+    assert f"{two}.simg" not in mirrors.read("second")
+    assert f"{four}.simg" not in mirrors.read("bucket")
+    assert mirrors.read("bucket")[f"{three}.simg"] == b"x"
+    assert mirrors.world.outcomes("repair", "--deep", "tool0")["problems"] == []
+
+
 def test_an_empty_primary_is_filled_from_its_mirrors_and_a_mirror_too(mirrors: Mirrors) -> None:
     releases = mirrors.fill(3, seed=4)
     for release in releases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -519,3 +520,19 @@ def test_a_release_goes_live_with_its_quorum_and_not_without(world: World) -> No
     (world.path / "second" / f"{world.release(SMALL)}.simg").rmdir()
     assert world.run("sync").code == 0
     assert sha256(world.object(SMALL, "second")) == sha256(world.object(SMALL))
+
+
+@pytest.mark.parametrize("verb", ["convert", "sync"])
+def test_a_disk_with_less_than_was_asked_for_is_refused_before_anything_is_written(verb: str, tmp_path: Path) -> None:
+    """Nobody listens at the registry's address: what is let in fails there."""
+    bare = World(tmp_path / "world", "127.0.0.1:9")
+    bare.path.mkdir()
+    bare.declare(SMALL)
+    bare.configure()
+    before = listing(bare.path)
+    refused = bare.run(verb, "small", "--min-free", "99T")
+    assert refused.code == 3
+    assert re.search(r"state/spool: needs 99T, has [0-9.]+[KMGT]?\n", refused.err)
+    assert listing(bare.path) == before
+    assert bare.run(verb, "small", "--min-free", "99 TB").code == 2
+    assert bare.run(verb, "small", "--min-free", "1").code == 1
