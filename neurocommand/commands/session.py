@@ -120,9 +120,7 @@ class Session:
         """Hand out the stores and close their connections afterwards."""
         with contextlib.ExitStack() as stack:
             for store in self.stores:
-                close = getattr(store, "close", None)
-                if close is not None:
-                    stack.callback(close)
+                stack.callback(store.close)
             yield self.stores
 
 

@@ -106,6 +106,9 @@ class DirectoryStore:
                 self._forget(key)
                 (self.path / key).unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """Do nothing: nothing stays open between two calls."""
+
     def _is_there(self) -> bool:
         """Tell whether the directory exists; raise OSError where absent does not mean empty (not mounted)."""
         try:

@@ -169,6 +169,10 @@ class Store(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Close the connections that are kept for the next request; a later call opens them anew."""
+        ...
+
 
 @runtime_checkable
 class Patient(Protocol):

@@ -63,6 +63,10 @@ class PacedStore:
         """Delete from the store."""
         self._store.delete(key)
 
+    def close(self) -> None:
+        """Close the connections of the inner store."""
+        self._store.close()
+
 
 class _PacedStream:
     def __init__(self, stream: Stream, bandwidth: Bandwidth) -> None:

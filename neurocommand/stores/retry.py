@@ -80,6 +80,10 @@ class RetryingStore:
         """Delete from the inner store."""
         self._questions(lambda: self.inner.delete(key))
 
+    def close(self) -> None:
+        """Close the connections of the inner store."""
+        self.inner.close()
+
     def _retrying(self, stop: stop_base) -> tenacity.Retrying:
         return tenacity.Retrying(stop=stop, wait=self._wait, retry=tenacity.retry_if_exception(_may_help), reraise=True)
 

@@ -154,6 +154,15 @@ def test_an_absent_object_cannot_be_opened(case: Case) -> None:
 
 
 @every
+def test_a_store_that_was_closed_answers_again(case: Case, tmp_path: Path) -> None:
+    case.plant(KEY, b"some bytes")
+    case.store.close()
+    case.store.close()
+    case.store.get(KEY, tmp_path / "got", nothing)
+    assert (tmp_path / "got").read_bytes() == b"some bytes"
+
+
+@every
 def test_get_of_an_absent_object_is_an_error_that_names_store_and_key(case: Case, tmp_path: Path) -> None:
     case.plant(OTHER, b"x")
     with pytest.raises(StoreError, match=rf"store {case.store.name}: holds no {KEY}"):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import tenacity
 
+from neurocommand.bandwidth import Bandwidth
 from neurocommand.errors import (
     ImmutableError,
     NeurocommandError,
@@ -21,6 +22,7 @@ from neurocommand.errors import (
 )
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.interface import Advance, Content, Link, Stream
+from neurocommand.stores.paced import PacedStore
 from neurocommand.stores.retry import RetryingStore
 
 KEY = "niimath_1.0.20240114_20250101.simg"
@@ -57,6 +59,9 @@ class FailingStore:
         self.error = error
         self.failures = failures
         self.asked: list[str] = []
+
+    def close(self) -> None:
+        self.asked.append("close")
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -279,3 +284,9 @@ def test_the_usual_waits_are_short_at_first() -> None:
         with pytest.raises(TransientStoreError):
             RetryingStore(FailingStore(TransientStoreError("busy")), attempts=3).stat(KEY)
     assert time.monotonic() - began < 5
+
+
+def test_what_is_closed_is_the_inner_store() -> None:
+    inner = FailingStore(TransientStoreError("x"))
+    PacedStore(RetryingStore(inner), Bandwidth()).close()
+    assert inner.asked == ["close"]
