@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -39,12 +40,21 @@ class Upload:
 
 @dataclass(frozen=True)
 class Copy:
-    """Bring a store an object that other stores hold; sources in the order of the configuration."""
+    """Bring a store an object that other stores hold.
+
+    Args:
+        release: whose object.
+        sources: the stores that hold it, in the order of the configuration.
+        store: the store that lacks it.
+        reason: why.
+        streamed: from store to store; else through the spool, where others can use it.
+    """
 
     release: Release
     sources: tuple[str, ...]
     store: str
     reason: str
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,8 @@ class Delete:
 
 
 Action = Convert | Adopt | Upload | Copy | Deploy | Rewrap | Retire | Delete
+
+_NEEDS_BYTES = (Convert, Adopt, Upload, Copy, Deploy)
 
 Kind = Literal["lost", "unknown", "unlisted", "foreign", "conflict", "changed", "waiting", "below"]
 
@@ -139,3 +151,22 @@ class Plan:
             elif isinstance(action, Convert | Adopt | Upload):
                 needed.setdefault(action.release, action)
         return replace(self, actions=tuple(kept)), tuple(waiting.values())
+
+    def streaming(self, spooled: Collection[Release]) -> Plan:
+        """Let a copy go from store to store where nothing else of this plan needs its bytes.
+
+        Whatever is read for several stores, or for a deployment as well, is read once, into the spool.
+
+        Args:
+            spooled: releases of which the spool holds something.
+        """
+        uses = Counter(action.release for action in self.actions if isinstance(action, _NEEDS_BYTES))
+        return replace(
+            self,
+            actions=tuple(
+                replace(action, streamed=uses[action.release] == 1 and action.release not in spooled)
+                if isinstance(action, Copy)
+                else action
+                for action in self.actions
+            ),
+        )

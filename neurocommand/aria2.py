@@ -55,6 +55,7 @@ OPTIONS = {
 # aria2 itself reads these, unlike requests with their names in capitals too: each job is told its proxies instead
 _UNSET = {f"{scheme}_proxy": "" for scheme in ("http", "https", "ftp", "all", "no")}
 _FASTEST = (1 << 31) - 1  # bytes per second; aria2 keeps a limit in 32 bits
+_NOWHERE = "http://127.0.0.1:9"  # where nobody listens (RFC 863)
 _BEGINNING = 10.0  # seconds within which the daemon must listen, and end a job
 _UNDER_WAY = ("active", "waiting", "paused")
 # aria2's exit codes that are about the local file; see EXIT STATUS of its manual
@@ -286,8 +287,12 @@ def usable(url: str, route: web.Route) -> str:
 
 
 def _proxies(urls: Sequence[str]) -> dict[str, str]:
-    """Return aria2's options for the proxies that the environment asks for, each address with its own answer."""
-    options, direct = {"http-proxy": "", "https-proxy": ""}, []
+    """Return aria2's options for the proxies that the environment asks for, each address with its own answer.
+
+    Where every address is https, plain http leads nowhere: aria2 would follow a redirect that steps down.
+    """
+    secure = all(url.startswith("https://") for url in urls)
+    options, direct = {"http-proxy": _NOWHERE if secure else "", "https-proxy": ""}, []
     with web.Session() as session:
         for url in urls:
             scheme, host, _ = web.origin(url)
@@ -296,7 +301,7 @@ def _proxies(urls: Sequence[str]) -> dict[str, str]:
                 direct.append(host)
             else:
                 options[f"{scheme}-proxy"] = proxy
-    return {**options, "no-proxy": ",".join(direct)}
+    return {**options, "no-proxy": ",".join(direct) if options["https-proxy"] or not secure else ""}
 
 
 def _client(port: int, secret: str) -> Any:

@@ -62,6 +62,8 @@ def plain_reason(error: BaseException) -> str:
             found = "no answer in time"
         elif isinstance(layer, OSError) and layer.strerror:
             found = str(layer.strerror)
+        elif type(layer) is OSError and str(layer):
+            found = printable(str(layer), 200)
         layer = layer.__cause__ or layer.__context__
     return found or printable(str(error) or type(error).__name__, 200)
 
@@ -167,6 +169,10 @@ class StoreFullError(StoreError):
     exit_code = 3
 
 
+class SourceError(StoreError):
+    """What a store was to take could not be read to its end; another source may give it."""
+
+
 class RegistryError(NeurocommandError):
     """A registry could not be asked; never means that an image is absent."""
 
@@ -203,6 +209,22 @@ class ImmutableError(NeurocommandError):
     """Bytes under a known release id differ from the locked ones."""
 
     exit_code = 4
+
+
+class OtherBytesError(ImmutableError):
+    """What a store was to take are other bytes than the locked ones.
+
+    Args:
+        message: what happened, and to what.
+        hint: the next step for the reader.
+        sha256: bare hex digest of what was read, as far as that is known.
+        size: bytes that were read.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, sha256: str | None, size: int) -> None:
+        super().__init__(message, hint)
+        self.sha256 = sha256
+        self.size = size
 
 
 class PolicyError(NeurocommandError):

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from neurocommand.errors import plain_reason
@@ -23,6 +24,7 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 CONNECTIONS = 32
 
 _USER = re.compile(r"//[^/?#@\s]*@")
+_QUERY = re.compile(r"\?[^\s'\")]+")
 
 _LASTING = (
     requests.exceptions.SSLError,
@@ -150,8 +152,10 @@ def reason(error: BaseException) -> str:
     """Say in a few words why a request got no whole answer."""
     if isinstance(error, requests.TooManyRedirects):
         return "redirects in a loop"
-    # some of the library's messages quote the address
-    return _USER.sub("//", plain_reason(error))
+    if isinstance(error, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError)):
+        return "its address, or its proxy's, cannot be understood"
+    # some of the library's messages quote the address, which may hold a password or a signature
+    return _QUERY.sub("?…", _USER.sub("//", plain_reason(error)))
 
 
 def is_transient(error: BaseException) -> bool:

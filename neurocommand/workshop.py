@@ -16,6 +16,7 @@ from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, R
 from neurocommand.bandwidth import Bandwidth
 from neurocommand.deploy import Deployer
 from neurocommand.download import fetch as download
+from neurocommand.download.relay import relay
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
 from neurocommand.files import digest_of
@@ -102,6 +103,8 @@ class Workshop:
                 detail = self._adopt(action)
             case Upload():
                 detail = self._put(action.release, action.store, self._spooled(action.release))
+            case Copy() if action.streamed:
+                detail = self._relay(action)
             case Copy():
                 detail = self._put(action.release, action.store, self._acquire(action.release, action.sources))
             case Deploy():
@@ -249,6 +252,13 @@ class Workshop:
         seconds = time.monotonic() - started
         self.listener(Finished(release.id, f"upload to {store}", seconds, artifact.size))
         return f"{artifact.size} bytes sent to {store}"
+
+    def _relay(self, action: Copy) -> str:
+        release, artifact = action.release, self._locked(action.release)
+        sources, target = [self.stores[name] for name in action.sources], self.stores[action.store]
+        with self._transferring:
+            given = relay(object_key(release), sources, target, artifact, self.listener, release.id)
+        return f"{artifact.size} bytes sent from {given.source} to {action.store}"
 
     def _deploy(self, action: Deploy) -> str:
         deployer = self._root()

@@ -18,7 +18,7 @@ import requests
 
 from neurocommand import aria2
 from neurocommand.errors import ProcessError
-from tests.servers import Request, Respond, WebServer, in_parts, own_certificate
+from tests.servers import Answer, Request, Respond, WebServer, in_parts, own_certificate
 
 ROOT = Path(__file__).parents[1]
 BYTES = random.Random(2).randbytes((3 << 20) + 5)
@@ -133,6 +133,17 @@ def test_certificates_are_those_that_it_is_told_to_trust(tmp_path: Path, lock: i
             assert finished(job).status == "failed"
             assert {fault.url for fault in job.faults()} == {server.url + "/x"}
     assert (tmp_path / "got").read_bytes() == BYTES
+
+
+def test_a_redirect_from_https_to_http_is_not_followed(tmp_path: Path, lock: int, web_server: Serve) -> None:
+    pem, plain = own_certificate(tmp_path / "own.pem"), web_server(respond)
+    with WebServer(lambda request: Answer(302, headers={"Location": plain.url + "/x"}), pem) as server:
+        url = server.url + "/x"
+        with aria2.Daemon(str(pem), lock) as daemon:
+            job = daemon.job([url], tmp_path / "got", 4)
+            assert finished(job).status == "failed"
+            assert {fault.url for fault in job.faults()} == {url}
+    assert plain.requests == []
 
 
 def test_each_address_that_fails_is_named_with_its_reason(tmp_path: Path, lock: int, web_server: Serve) -> None:

@@ -226,6 +226,12 @@ def test_an_address_that_leads_nowhere_is_a_fault(tmp_path: Path, kind: str, add
     assert "no address" in caught.value.message
 
 
+def test_credentials_have_no_place_in_an_endpoint(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.yaml", "stores:\n- {name: x, kind: s3, bucket: bucket, endpoint: 'http://user:pw@h'}\n")
+    with pytest.raises(ConfigurationError, match="without a user"):
+        config.load(path, {})
+
+
 @pytest.mark.parametrize(
     "address", ["http://[::1]:9000", "https://user:pw@h.example:443/x y", "http://127.0.0.1", "http://h_x.a."]
 )

@@ -388,6 +388,24 @@ def test_a_download_killed_at_any_moment_is_continued(seed: int, place: Path, we
     kill_and_rerun(random.Random(seed).uniform(0.02, 0.99), place, web_server, aria2=seed % 4 > 0)
 
 
+def test_a_mirror_that_becomes_slow_is_left_without_aria2_too(
+    place: Path, web_server: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_later(request: Request) -> Answer:
+        measured = not request.headers.get("Range", "").endswith("-")
+        return in_parts(GOOD, request, rate=0 if measured else 20_000)
+
+    monkeypatch.setattr("neurocommand.download.inturn.LOOKED", 1.0)
+    stores = [HttpStore("slow", web_server(slow_later).url), HttpStore("good", web_server(good).url)]
+    ear = Ear()
+    began = time.monotonic()
+    fetch(KEY, place, stores, ARTIFACT, ear, RELEASE, settings=DownloadSettings(aria2=False))
+    assert place.read_bytes() == GOOD
+    assert time.monotonic() - began < len(GOOD) / 20_000 / 10
+    assert "bytes per second" in ear.notes()["slow"]
+    assert "good" not in ear.notes()
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("aria2", [True, False])
 @pytest.mark.parametrize("control", [b"", b"\0\1garbage"], ids=["beginning", "with a record of aria2's"])

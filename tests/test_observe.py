@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from neurocommand.layout import Root
 from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
 from neurocommand.observation import Deployed, Foreign, HalfDeployed, Unknown
 from neurocommand.stores.directory import DirectoryStore
-from neurocommand.stores.interface import Advance
+from neurocommand.stores.interface import Advance, Content, Stream
 
 RELEASES = [Release("tool", str(number), "20260101") for number in range(30)]
 
@@ -42,7 +43,10 @@ class Partly:
             raise StoreError(f"no answer for {key}")
         return StoredObject(key, 5) if key in self.holds else None
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        raise StoreError("read-only")
+
+    def opened(self, key: str) -> AbstractContextManager[Stream]:
         raise StoreError("read-only")
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:

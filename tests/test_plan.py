@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neurocommand import plan as planning
 from neurocommand import verification
-from neurocommand.actions import Action, Adopt, Convert, Copy, Deploy, Plan, Retire, Rewrap, Upload
+from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Group, Manifest, Retirement
 from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
@@ -380,6 +380,44 @@ def test_a_reduced_plan_leaves_out_what_needs_a_missing_action() -> None:
     copied, waiting = decide(store("a", stored(TOOL, TRUE)), store("b"), root=True).only(Deploy)
     assert [type(action) for action in copied.actions] == [Deploy]
     assert waiting == ()
+
+
+COPY = Copy(TOOL, ("a",), "b", "absent")
+ELSEWHERE = Release("other", "1.0", "20260101")
+
+
+@pytest.mark.parametrize(
+    ("beside", "spooled", "streamed"),
+    [
+        ([], [], True),
+        # what needs no bytes of the object changes nothing
+        ([Rewrap(TOOL, "made by other templates"), Retire(TOOL, "faulty"), Delete(TOOL, "c", "unlisted")], [], True),
+        # nor does another release
+        ([Copy(ELSEWHERE, ("a",), "b", "absent"), Deploy(ELSEWHERE, "not deployed")], [ELSEWHERE], True),
+        # several readers share one file
+        ([Copy(TOOL, ("a",), "c", "absent")], [], False),
+        ([Deploy(TOOL, "not deployed")], [], False),
+        ([Upload(TOOL, "c", "absent")], [], False),
+        ([Adopt(TOOL, "a", None, "not locked")], [], False),
+        # what is at hand is not fetched from afar
+        ([], [TOOL], False),
+    ],
+)
+def test_a_copy_is_streamed_when_nothing_else_needs_its_bytes(
+    beside: list[Action], spooled: list[Release], streamed: bool
+) -> None:
+    plan = Plan((*beside, COPY), (), spare={TOOL: 1}).streaming(spooled)
+    assert plan.actions[-1] == replace(COPY, streamed=streamed)
+    assert [replace(a, streamed=False) if isinstance(a, Copy) else a for a in plan.actions] == [*beside, COPY]
+    assert plan.spare == {TOOL: 1}
+
+
+def test_it_is_decided_by_what_is_carried_out_and_not_by_what_is_left_to_others() -> None:
+    whole = decide(store("a", stored(TOOL, TRUE)), store("b"), root=True)
+    assert [type(action) for action in whole.actions] == [Copy, Deploy]
+    assert [a.streamed for a in whole.streaming([]).actions if isinstance(a, Copy)] == [False]
+    mirrored, _ = whole.only(Upload, Copy)
+    assert [a.streamed for a in mirrored.streaming([]).actions if isinstance(a, Copy)] == [True]
 
 
 @pytest.mark.parametrize(

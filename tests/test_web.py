@@ -139,7 +139,20 @@ def test_a_reason_without_a_system_error_is_the_message_or_the_name() -> None:
 
 def test_a_reason_holds_no_password() -> None:
     error = requests.exceptions.InvalidURL("Failed to parse: http://user:s3cret@host:x/a@b")
-    assert web.reason(error) == "Failed to parse: http://host:x/a@b"
+    assert web.reason(error) == "its address, or its proxy's, cannot be understood"
+
+
+def test_a_reason_holds_no_signature(
+    web_server: Callable[[Respond], WebServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = web_server(lambda request: Answer(403))  # that knows no CONNECT
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    monkeypatch.setenv("https_proxy", proxy.url)
+    with web.Session() as session, pytest.raises(requests.RequestException) as caught:
+        session.open_span("https://store.invalid/toy.simg?sig=SECRET", (), 0, 0)
+    assert web.reason(caught.value).startswith("Tunnel connection failed: 501")
+    assert "SECRET" not in web.reason(caught.value)
+    assert "SECRET" not in web.reason(requests.RequestException("told of https://x/toy.simg?sig=SECRET here"))
 
 
 # --- spans, credentials, ways -----------------------------------------------------------------------------------------

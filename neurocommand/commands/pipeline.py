@@ -104,6 +104,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             retention=retention,
         )
         plan, waiting = whole.only(*stage.actions, *((Delete,) if asked.prune else ()))
+        plan = plan.streaming(observation.spool)
         session.console.say(_planned(wanted, plan, time.monotonic() - started))
         pruning.tell(session, whole, prune=asked.prune)
         if asked.releases:

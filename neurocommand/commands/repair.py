@@ -49,6 +49,7 @@ def command(session: Session, releases: tuple[str, ...], deep: bool, dry_run: bo
             plan = dataclasses.replace(
                 plan, actions=(*plan.actions, *others.actions), problems=(*plan.problems, *others.problems)
             )
+        plan = plan.streaming(observation.spool)
         if dry_run or not plan.actions:
             return pipeline.show(plan, as_json=as_json)
         made = pipeline.workshop(session, wanted, None, spool)

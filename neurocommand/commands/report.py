@@ -22,7 +22,7 @@ def action_values(action: Action) -> dict[str, Any]:
     if isinstance(action, Adopt | Copy | Delete | Upload):
         values["store"] = action.store
     if isinstance(action, Copy):
-        values["sources"] = list(action.sources)
+        values |= {"sources": list(action.sources), "streamed": action.streamed}
     return {**values, "reason": action.reason}
 
 
@@ -56,6 +56,7 @@ def plan_lines(plan: Plan) -> list[str]:
     lines = []
     for action in plan.actions:
         where = f" -> {action.store}" if isinstance(action, Copy | Delete | Upload) else ""
+        where += " (streamed)" if isinstance(action, Copy) and action.streamed else ""
         lines.append(printable_lines(f"{action_name(action):8} {action.release}{where}: {action.reason}"))
     for problem in plan.problems:
         lines.append(problem_text(problem))
@@ -100,6 +101,7 @@ def exit_code(outcomes: Iterable[Outcome], problems: Sequence[Problem]) -> int:
     """Return the gravest exit code: 4 before 3 before the others, 0 when all went well."""
     codes = {outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Failed) and outcome.fatal}
     codes |= {problem.exit_code for problem in problems}
+    codes.discard(0)
     return next((code for code in (4, 3) if code in codes), min(codes, default=0))
 
 

@@ -15,7 +15,7 @@ from neurocommand.download import inturn, mirrors, speeds
 from neurocommand.download.following import Following
 from neurocommand.download.mirrors import Different, Finding, Linkless, Mirror, Useless
 from neurocommand.download.part import Part
-from neurocommand.download.together import Together
+from neurocommand.download.together import SLOWER, Together
 from neurocommand.download.verdicts import Fetched, Verdicts, shown
 from neurocommand.errors import ProcessError, StoreError
 from neurocommand.events import Noted
@@ -228,9 +228,12 @@ class Locked:
                 self.verdicts.advance(done)
 
             for number, mirror in enumerate(left):
+                best = max((other.speed for other in left[number + 1 :]), default=0.0)
                 try:
                     with self.bandwidth.used():
-                        inturn.go_on(mirror, self.part, self.artifact.size, advance, self.bandwidth)
+                        inturn.go_on(
+                            mirror, self.part, self.artifact.size, advance, self.bandwidth, slowest=best / SLOWER
+                        )
                 except StoreError as error:
                     self.verdicts.drop(mirror.name, error.message)
                     continue

@@ -21,11 +21,12 @@ class Fetched:
 
 
 class Verdicts:
-    """Which sources gave nothing or other bytes, each said once when it is found; and how far the download is."""
+    """Which sources gave nothing or other bytes, each said once when it is found; and how far the transfer is."""
 
-    def __init__(self, listener: Listener, release_id: str) -> None:
+    def __init__(self, listener: Listener, release_id: str, stage: str = STAGE) -> None:
         self.listener = listener
         self.release_id = release_id
+        self.stage = stage
         self.dropped: set[str] = set()
         self.different: set[str] = set()
         self._unanswered: list[str] = []
@@ -36,7 +37,7 @@ class Verdicts:
         """Say that it begins, once."""
         if not self._started:
             self._started = True
-            self.listener(Started(self.release_id, STAGE, size))
+            self.listener(Started(self.release_id, self.stage, size))
 
     def check_space(self, size: int, free: int, place: object) -> None:
         """See whether there is space for it.
@@ -52,7 +53,7 @@ class Verdicts:
 
     def advance(self, done: int) -> None:
         """Say how many bytes are there."""
-        self.listener(Advanced(self.release_id, STAGE, done))
+        self.listener(Advanced(self.release_id, self.stage, done))
 
     def drop(self, source: str, reason: str, *, quietly: bool = False) -> None:
         """Ask a source no more; quietly where nothing is wrong with it, as a store of our own that never had it."""

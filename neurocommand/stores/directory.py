@@ -14,8 +14,8 @@ from typing import BinaryIO
 from neurocommand.errors import StoreError, StoreFullError
 from neurocommand.files import copy_with_digest, current_umask, partial, remove_leftovers
 from neurocommand.model import SHA256, Artifact, StoredObject
-from neurocommand.stores.interface import KEY, Advance, Link, check_key
-from neurocommand.stores.transfer import GuardedReader, check_kept, check_sent, receive
+from neurocommand.stores.interface import KEY, Advance, Content, Link, check_key
+from neurocommand.stores.transfer import ObjectStream, check_kept, check_sent, reading, receive
 
 RECORDS = ".sha256"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -68,21 +68,27 @@ class DirectoryStore:
         check_key(self.name, key)
         return Link(f"{self.url}/{key}") if self.url else None
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Copy a file in under a hidden name, verify it, make it durable, then give it its name in one step."""
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        """Copy the bytes in under a hidden name, verify it, make it durable, then give it its name in one step."""
         self._check_writable(key)
-        with open(path, "rb") as source, self._normalised(f"cannot take {key}"):
+        with reading(source) as stream, self._normalised(f"cannot take {key}"):
             if not self._is_there():
                 self.path.mkdir(parents=self.make_parents, exist_ok=True)
             remove_leftovers(self.path, KEY.fullmatch)
             with partial(self.path / key) as (name, target):
-                sha256, size = copy_with_digest(source, target, advance)
-                check_sent(path, artifact, sha256, size)
+                sha256, size = copy_with_digest(stream, target, advance)
+                check_sent(source, artifact, sha256, size)
                 self._publish(key, name, target, sha256)
             check_kept(self.name, key, artifact, self._look(key))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Copy an object out."""
+        with self.opened(key) as stream:
+            return receive(stream, path, advance)
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[ObjectStream]:
+        """Open an object's file."""
         check_key(self.name, key)
         with self._normalised(f"cannot read {key}"):
             if not self._is_there() or self._look(key) is None:
@@ -90,8 +96,7 @@ class DirectoryStore:
             descriptor = os.open(self.path / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as source:
             stated = StoredObject(key, os.fstat(source.fileno()).st_size)
-            reader = GuardedReader(self.name, source, lambda: self._normalised(f"cannot read {key}"))
-            return receive(reader, path, stated, advance)
+            yield ObjectStream(self.name, source, stated, lambda: self._normalised(f"cannot read {key}"))
 
     def delete(self, key: str) -> None:
         """Remove an object and what is remembered of it."""

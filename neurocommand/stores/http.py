@@ -13,8 +13,8 @@ import urllib3
 from neurocommand import web
 from neurocommand.errors import StoreError, TransientStoreError, UsageError
 from neurocommand.model import SHA256, SIZE_LIMIT, Artifact, StoredObject
-from neurocommand.stores.interface import Advance, Link, check_key
-from neurocommand.stores.transfer import Arriving, GuardedReader, receive
+from neurocommand.stores.interface import Advance, Content, Link, check_key
+from neurocommand.stores.transfer import Arriving, ObjectStream, receive
 
 # Where S3 and Swift show the metadata that our S3 adapter writes.
 _STATED = ("x-amz-meta-sha256", "X-Object-Meta-Sha256")
@@ -57,18 +57,23 @@ class HttpStore:
         with self._ask("HEAD", key) as answer:
             return None if answer.status_code in self.absent else self._stated(key, answer)
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
         """Refuse: the store is read-only."""
         raise StoreError(f"store {self.name}: is read-only (plain http)")
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Stream an object to a file."""
+        with self.opened(key) as stream:
+            return receive(stream, path, advance)
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[ObjectStream]:
+        """Ask for an object with GET; redirects are followed."""
         with self._ask("GET", key) as answer:
             if answer.status_code in self.absent:
                 raise StoreError(f"store {self.name}: holds no {key}")
             stated = self._stated(key, answer)
-            reader = GuardedReader(self.name, Arriving(answer.raw), lambda: self._normalised(f"{key} broke off"))
-            return receive(reader, path, stated, advance)
+            yield ObjectStream(self.name, Arriving(answer.raw), stated, lambda: self._normalised(f"{key} broke off"))
 
     def delete(self, key: str) -> None:
         """Refuse: the store is read-only."""

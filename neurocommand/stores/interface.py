@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from neurocommand.errors import StoreError
+from neurocommand.files import Readable
 from neurocommand.model import Artifact, StoredObject
 
 Advance = Callable[[int], None]
@@ -40,6 +42,35 @@ class Link:
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     expires_in: float | None = None
+
+
+class Stream(Protocol):
+    """An object as it comes; ``stated`` is what its store says of it."""
+
+    @property
+    def stated(self) -> StoredObject:
+        """What the store said when the object was opened."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """Return what is there, at most ``size`` bytes; none once there are as many as were stated.
+
+        Raises:
+            StoreError: it broke off.
+        """
+        ...
+
+
+class Content(Protocol):
+    """What a store is to take, where it is no file; its text names it in messages."""
+
+    def opened(self) -> AbstractContextManager[Readable]:
+        """Begin with the first byte, also a second time; a read gives less than it was asked for only at the end.
+
+        Raises:
+            SourceError: it cannot be read, now or later on.
+        """
+        ...
 
 
 class Store(Protocol):
@@ -91,22 +122,31 @@ class Store(Protocol):
         """
         ...
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Store a local file whose bytes are the artifact's, in place of what was under the key.
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        """Store a local file, or what comes from elsewhere, whose bytes are the artifact's, in place of what was there.
 
         Where the server can tell, only in place of what was there when ``put`` began: when somebody else was first, the
         same artifact is success.
 
         Args:
             key: the object's key.
-            path: the local file.
-            artifact: size and sha256 that the file must have; checked while reading, before anything becomes visible.
+            source: the local file, or what is read in its place; in order, a few parts at a time.
+            artifact: size and sha256 that it must have; checked while reading, before anything becomes visible.
             advance: called with the number of bytes sent so far.
 
         Raises:
-            ImmutableError: the file's bytes are not the artifact's, and nothing became visible; or somebody else put
-                other bytes meanwhile.
+            OtherBytesError: the source's bytes are not the artifact's, and nothing became visible.
+            ImmutableError: somebody else put other bytes meanwhile.
+            SourceError: the source could not be read to its end, and nothing became visible.
             StoreError: the store did not take it, or reads back something else.
+        """
+        ...
+
+    def opened(self, key: str) -> AbstractContextManager[Stream]:
+        """Read an object as it comes, until the block ends; nothing of it is kept on this machine.
+
+        Raises:
+            StoreError: the object is absent, or cannot be read.
         """
         ...
 

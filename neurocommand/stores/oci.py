@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -19,12 +19,12 @@ from neurocommand.model import Artifact, Release, StoredObject
 from neurocommand.registrysession import IMAGE_MANIFEST, TOKEN_LIFETIME, RegistrySession
 from neurocommand.settings import Credentials, RegistrySettings
 from neurocommand.stores import ocifaults, ocimanifest, ocinote
-from neurocommand.stores.interface import Advance, Link, check_key
+from neurocommand.stores.interface import Advance, Content, Link, check_key
 from neurocommand.stores.ocimanifest import SifManifest
 from neurocommand.stores.ocireferrers import Referrers
 from neurocommand.stores.ocirepository import REDIRECTS, Repository
 from neurocommand.stores.ociupload import BlobUpload
-from neurocommand.stores.transfer import Arriving, GuardedReader, VerifiedReader, check_kept, receive
+from neurocommand.stores.transfer import Arriving, ObjectStream, VerifiedReader, check_kept, reading, receive
 
 PART = 32 << 20
 _ASKED_AT_ONCE = 16
@@ -95,21 +95,21 @@ class OciStore:
             manifest = self._repository.sif(tag)
         return None if manifest is None else StoredObject(key, manifest.layer.size, manifest.layer.sha256)
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
         """Send the blob, then the image manifest under its tag: nothing is visible before."""
         release = self._release(key, writing=True)
-        with open(path, "rb") as source, self._normalised(f"cannot take {key}"):
+        with self._normalised(f"cannot take {key}"):
 
             def send(repository: str) -> None:
-                source.seek(0)
-                self._upload(repository).send(source, path, artifact, lambda _: None)
+                self._upload(repository).send(source, artifact, lambda _: None)
 
             before = self._repository.sif(sif_tag(release))
             if self._repository.has_blob(artifact):
-                copy_with_digest(VerifiedReader(source, path, artifact), None, advance)
+                with reading(source) as stream:
+                    copy_with_digest(VerifiedReader(stream, source, artifact), None, advance)
             else:
                 with ocinote.held(self.state / f"{key}.upload" if self.state else None) as note:
-                    self._upload(self.repository, note).send(source, path, artifact, advance)
+                    self._upload(self.repository, note).send(source, artifact, advance)
             self._publish(release, artifact, before, send)
         check_kept(self.name, key, artifact, self.stat(key))
 
@@ -136,6 +136,12 @@ class OciStore:
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Stream the layer to a file."""
+        with self.opened(key) as stream:
+            return receive(stream, path, advance)
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[ObjectStream]:
+        """Ask for the layer; redirects are followed."""
         tag = sif_tag(self._release(key))
         with self._normalised(f"cannot read {key}"):
             manifest = self._repository.sif(tag)
@@ -146,8 +152,8 @@ class OciStore:
             if answer.status_code != 200:
                 with self._normalised(f"cannot read {key}"):
                     raise self._repository.refusal(f"cannot read {key}", answer)
-            reader = GuardedReader(self.name, Arriving(answer.raw), lambda: self._normalised(f"{key} broke off"))
-            return receive(reader, path, StoredObject(key, manifest.layer.size), advance)
+            stated = StoredObject(key, manifest.layer.size, manifest.layer.sha256)
+            yield ObjectStream(self.name, Arriving(answer.raw), stated, lambda: self._normalised(f"{key} broke off"))
 
     def delete(self, key: str) -> None:
         """Delete the image manifest, and the referrer that was made with it; the blob goes with the next clean-up."""

@@ -12,7 +12,6 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -21,9 +20,9 @@ from neurocommand import web
 from neurocommand.errors import NeurocommandError, StoreError, TransientStoreError
 from neurocommand.model import Artifact
 from neurocommand.registrysession import RegistrySession
-from neurocommand.stores.interface import Advance
+from neurocommand.stores.interface import Advance, Content
 from neurocommand.stores.ocinote import Note, Unfinished
-from neurocommand.stores.transfer import VerifiedReader
+from neurocommand.stores.transfer import VerifiedReader, reading
 
 Refusal = Callable[[requests.Response], StoreError]
 
@@ -71,20 +70,21 @@ class BlobUpload:
         self.note = note
         self.location = ""
 
-    def send(self, source: BinaryIO, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Send a file whose bytes are the artifact's; what an earlier run sent of it is not sent again.
+    def send(self, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        """Send what has the artifact's bytes; what an earlier run sent of it is not sent again.
 
         Raises:
-            ImmutableError: the bytes are others; the registry was told to forget them.
+            OtherBytesError: the bytes are others; the registry was told to forget them.
+            SourceError: they cannot be read to their end; so was it then.
             TransientStoreError: it broke off; the next call goes on from there if it can.
             StoreError, requests.RequestException: the registry did not take it.
         """
         try:
             if artifact.size <= self.part:
                 self._resumed(None)
-                self._send_whole(source, path, artifact, advance)
-            else:
-                self._send_parts(source, path, artifact, advance)
+                self._send_whole(source, artifact, advance)
+            elif not self._send_parts(source, artifact, advance):
+                self._send_stream(source, artifact, advance)
         except (TransientStoreError, requests.RequestException):
             if self.note.read() is None:
                 self._cancel()
@@ -105,38 +105,41 @@ class BlobUpload:
         self._move(begun)
         self._cancel()
 
-    def _send_whole(self, source: BinaryIO, path: Path, artifact: Artifact, advance: Advance) -> None:
-        reader = VerifiedReader(source, path, artifact)
-        body = reader.read(artifact.size + 1)
-        reader.read(1)
+    def _send_whole(self, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        with reading(source) as stream:
+            reader = VerifiedReader(stream, source, artifact)
+            body = reader.read(artifact.size + 1)
+            reader.read(1)
         self._begin()
         self._finish(artifact.sha256, body)
         if body:
             advance(len(body))
 
-    def _send_parts(self, source: BinaryIO, path: Path, artifact: Artifact, advance: Advance) -> None:
-        reader = VerifiedReader(source, path, artifact)
-        sent = self._resumed(artifact)
-        while reader.done < sent:
-            if not reader.read(min(self.part, sent - reader.done)):
-                break
-        if not sent:
-            self._begin()
-            self._remember(artifact)
-        while chunk := reader.read(self.part):
-            if not self._send_part(chunk, reader.done - len(chunk)):
-                source.seek(0)
-                self._send_stream(VerifiedReader(source, path, artifact), advance)
-                return
-            self._remember(artifact)
-            advance(reader.done)
-        self._finish(artifact.sha256, b"")
+    def _send_parts(self, source: Path | Content, artifact: Artifact, advance: Advance) -> bool:
+        """Send the blob in parts; False when the registry takes none."""
+        with reading(source) as stream:
+            reader = VerifiedReader(stream, source, artifact)
+            sent = self._resumed(artifact)
+            while reader.done < sent:
+                if not reader.read(min(self.part, sent - reader.done)):
+                    break
+            if not sent:
+                self._begin()
+                self._remember(artifact)
+            while chunk := reader.read(self.part):
+                if not self._send_part(chunk, reader.done - len(chunk)):
+                    return False
+                self._remember(artifact)
+                advance(reader.done)
+            self._finish(artifact.sha256, b"")
+        return True
 
-    def _send_stream(self, reader: VerifiedReader, advance: Advance) -> None:
+    def _send_stream(self, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
         """Send everything in one request, to a registry that takes no parts."""
         self._cancel()
         self._begin()
-        self._finish(reader.artifact.sha256, _Body(reader, advance))
+        with reading(source) as stream:
+            self._finish(artifact.sha256, _Body(VerifiedReader(stream, source, artifact), advance))
 
     def _begin(self) -> None:
         url = self.session.url(self.repository, "blobs/uploads/")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from neurocommand.bandwidth import Bandwidth
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance, Link, Store
+from neurocommand.stores.interface import Advance, Content, Link, Store, Stream
 
 
 class PacedStore:
@@ -42,16 +43,37 @@ class PacedStore:
         """Ask the store for an address; who reads from there keeps to the bandwidth himself."""
         return self._store.link(key)
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
         """Put to the store."""
         with self._bandwidth.used():
-            self._store.put(key, path, artifact, self._bandwidth.paced(advance))
+            self._store.put(key, source, artifact, self._bandwidth.paced(advance))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Get from the store."""
         with self._bandwidth.used():
             return self._store.get(key, path, self._bandwidth.paced(advance))
 
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[Stream]:
+        """Open an object of the store."""
+        with self._bandwidth.used(), self._store.opened(key) as stream:
+            yield _PacedStream(stream, self._bandwidth)
+
     def delete(self, key: str) -> None:
         """Delete from the store."""
         self._store.delete(key)
+
+
+class _PacedStream:
+    """An object as it comes, but no faster than it may."""
+
+    def __init__(self, stream: Stream, bandwidth: Bandwidth) -> None:
+        self.stated = stream.stated
+        self._stream = stream
+        self._bandwidth = bandwidth
+
+    def read(self, size: int, /) -> bytes:
+        """Return what is there."""
+        chunk = self._stream.read(size)
+        self._bandwidth.spend(len(chunk))
+        return chunk

@@ -9,16 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from neurocommand.errors import ImmutableError, StoreError
 from neurocommand.files import CHUNK
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores import rclonenames
-from neurocommand.stores.interface import Advance, Link, check_key
+from neurocommand.stores.interface import Advance, Content, Link, check_key
 from neurocommand.stores.rclonenames import MARKS, UNFINISHED, Entry
 from neurocommand.stores.rcloneprogram import NotThereError, Rclone
-from neurocommand.stores.transfer import GuardedReader, VerifiedReader, check_kept, receive
+from neurocommand.stores.transfer import ObjectStream, VerifiedReader, check_kept, reading, receive
 
 # The remote's own times: that of the file that was sent is nobody's business, and costs a request per object.
 _LISTING = ("lsjson", "--recursive", "--files-only", "--no-mimetype", "--use-server-modtime")
@@ -72,11 +71,11 @@ class RcloneStore:
         check_key(self.name, key)
         return Link(f"{self.url}/{key}") if self.url else None
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Send a file; its last bytes leave only when all of it was seen to be the artifact."""
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        """Send the bytes; the last bytes leave only when all of it was seen to be the artifact."""
         self._check_writable(key)
         what = f"cannot take {key}"
-        with open(path, "rb") as source:
+        with reading(source) as stream:
             before = self._look(what, key)
             segments = self._segments(key)
             seen = _of(key, before)
@@ -84,7 +83,8 @@ class RcloneStore:
             def check() -> None:
                 self._check_unchanged(key, seen, artifact)
 
-            self._send(key, artifact, _held_back(source, path, artifact, advance, check))
+            reader = VerifiedReader(stream, source, artifact)
+            self._send(key, artifact, _held_back(reader, advance, check))
         self._remember(key, artifact)
         old = time.time_ns() - int(self.stale_after * 1e9)
         self._remove(rclonenames.leftovers(before, key, old))
@@ -94,12 +94,18 @@ class RcloneStore:
         check_kept(self.name, key, artifact, self.stat(key))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
-        """Stream an object to a file; rclone takes an absent one for an empty one, so the listing decides."""
+        """Stream an object to a file."""
+        with self.opened(key) as stream:
+            return receive(stream, path, advance)
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[ObjectStream]:
+        """Run rclone for an object; it takes an absent one for an empty one, so the listing decides."""
         stated = self.stat(key)
         if stated is None:
             raise StoreError(f"store {self.name}: holds no {key}")
         with self._rclone.reading(f"{key} broke off", "cat", self._place(key)) as output:
-            return receive(GuardedReader(self.name, output, contextlib.nullcontext), path, stated, advance)
+            yield ObjectStream(self.name, output, stated, contextlib.nullcontext)
 
     def delete(self, key: str) -> None:
         """Remove an object, with its segments if it has any, and what is remembered of it."""
@@ -202,11 +208,9 @@ def _of(key: str, listed: tuple[Entry, ...]) -> StoredObject | None:
     return next((found for found in rclonenames.objects(listed) if found.key == key), None)
 
 
-def _held_back(
-    source: BinaryIO, path: Path, artifact: Artifact, advance: Advance, check: Callable[[], None]
-) -> Iterator[bytes]:
-    """Yield a file's bytes; the last of them only after all were verified and ``check`` let them pass."""
-    reader, waiting = VerifiedReader(source, path, artifact), b""
+def _held_back(reader: VerifiedReader, advance: Advance, check: Callable[[], None]) -> Iterator[bytes]:
+    """Yield a source's bytes; the last of them only after all were verified and ``check`` let them pass."""
+    waiting = b""
     while chunk := reader.read(CHUNK):
         if waiting:
             yield waiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import tenacity
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from neurocommand.errors import TransientStoreError
+from neurocommand.errors import StoreError, TransientStoreError
+from neurocommand.files import CHUNK
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance, Link, Store
+from neurocommand.stores.interface import Advance, Content, Link, Store, Stream
 
 # A server that asks for a longer wait than this many seconds is given up for this run.
 LONGEST_WAIT = 60.0
@@ -57,13 +59,22 @@ class RetryingStore:
         """Ask the inner store for an address."""
         return self._questions(lambda: self.inner.link(key))
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
         """Put to the inner store; a second attempt sends everything again, but what the store itself goes on with."""
-        self._transfers(lambda: self.inner.put(key, path, artifact, advance))
+        self._transfers(lambda: self.inner.put(key, source, artifact, advance))
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Get from the inner store; a second attempt begins the file again."""
         return self._transfers(lambda: self.inner.get(key, path, advance))
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[Stream]:
+        """Open an object of the inner store; where it breaks off it is opened again, and gone on with."""
+        stream = _Persistent(self.inner, key, self._transfers)
+        try:
+            yield stream
+        finally:
+            stream.close()
 
     def delete(self, key: str) -> None:
         """Delete from the inner store."""
@@ -76,6 +87,57 @@ class RetryingStore:
         error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, TransientStoreError) else None
         return max(asked or 0.0, self._backoff(state))
+
+
+class _Persistent:
+    """An object that is read to its end although it breaks off: what was read before is then passed over.
+
+    It is given up when as many attempts in a row gave not a byte more.
+    """
+
+    def __init__(self, store: Store, key: str, retrying: tenacity.Retrying) -> None:
+        self.store = store
+        self.key = key
+        self.done = 0
+        self._retrying = retrying
+        self._closing = contextlib.ExitStack()
+        self._stream: Stream | None = None
+        self.stated = retrying(self._opened).stated
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes; none at the end."""
+        return self._retrying(lambda: self._read(size))
+
+    def close(self) -> None:
+        """Leave what is open."""
+        self._stream = None
+        self._closing.close()
+
+    def _read(self, size: int) -> bytes:
+        stream = self._stream or self._again()
+        try:
+            chunk = stream.read(size)
+        except BaseException:
+            self.close()
+            raise
+        self.done += len(chunk)
+        return chunk
+
+    def _opened(self) -> Stream:
+        self._stream = self._closing.enter_context(self.store.opened(self.key))
+        return self._stream
+
+    def _again(self) -> Stream:
+        stream, left = self._opened(), self.done
+        try:
+            if stream.stated.size != self.stated.size:
+                raise StoreError(f"store {self.store.name}: {self.key} was changed while it was read")
+            while left:
+                left -= len(stream.read(min(CHUNK, left)))
+        except BaseException:
+            self.close()
+            raise
+        return stream
 
 
 def _may_help(error: BaseException) -> bool:

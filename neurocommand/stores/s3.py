@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from neurocommand.errors import StoreError
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores import multipart, s3client, uploads
 from neurocommand.stores.conditions import Conditions, LostError, Seen, Written, check_written, settle
-from neurocommand.stores.interface import KEY, Advance, Link, check_key
+from neurocommand.stores.interface import KEY, Advance, Content, Link, check_key
 from neurocommand.stores.multipart import Bucket, Multipart, in_base64
 from neurocommand.stores.s3faults import normalised
 from neurocommand.stores.s3objects import SHA256_FIELD, Objects
-from neurocommand.stores.transfer import GuardedReader, VerifiedReader, check_kept, receive
+from neurocommand.stores.transfer import ObjectStream, VerifiedReader, check_kept, reading, receive
 
 PART = 8 << 20  # bytes; S3 takes no part below 5 MiB but the last
 CONCURRENCY = 4
@@ -115,16 +115,16 @@ class S3Store:
             )
         return Link(url, expires_in=None if self.access.anonymous else self.link_seconds)
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        """Upload a file, in parts when it is big; the server shows it when the last part is there, and not before.
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        """Upload the bytes, in parts when they are many; the server shows them when the last part is there, not before.
 
         An upload in parts that was killed, interrupted or cut off is gone on with by the next one of the same artifact.
         """
         self._check_writable(key)
-        with open(path, "rb") as source:
+        with reading(source) as stream:
             with self._normalised(f"cannot take {key}"):
                 before = self._objects.look(key)
-            reader = VerifiedReader(source, path, artifact)
+            reader = VerifiedReader(stream, source, artifact)
             put = self._put_whole if artifact.size <= min(self.part_size, PART) else self._put_parts
             try:
                 written = put(key, reader, before, advance)
@@ -139,14 +139,20 @@ class S3Store:
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         """Stream an object to a file."""
+        with self.opened(key) as stream:
+            return receive(stream, path, advance)
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[ObjectStream]:
+        """Ask for an object; what is not read of it costs the connection."""
         check_key(self.name, key)
         with self._normalised(f"cannot read {key}"):
             answer = self._objects.ask("get_object", key)
         if answer is None:
             raise StoreError(f"store {self.name}: holds no {key}")
         with closing(answer["Body"]) as body:
-            reader = GuardedReader(self.name, body, lambda: self._normalised(f"{key} broke off"))
-            return receive(reader, path, self._objects.seen(key, answer).stated, advance)
+            stated = self._objects.seen(key, answer).stated
+            yield ObjectStream(self.name, body, stated, lambda: self._normalised(f"{key} broke off"))
 
     def delete(self, key: str) -> None:
         """Remove an object; S3 answers the same for an absent one."""

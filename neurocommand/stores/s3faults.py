@@ -16,29 +16,25 @@ _CREDENTIALS = "boto3 takes credentials from its own places: AWS_ACCESS_KEY_ID, 
 @contextlib.contextmanager
 def normalised(text: str) -> Iterator[None]:
     """Turn what boto3 raises in a block into StoreError, with ``text`` before the reason."""
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        HTTPClientError,
-        IncompleteReadError,
-        NoCredentialsError,
-        PartialCredentialsError,
-        ProfileNotFound,
-        SSLError,
-    )
+    from botocore import exceptions
     from urllib3.exceptions import HTTPError
 
     try:
         yield
-    except ClientError as error:
+    except exceptions.ClientError as error:
         raise _refusal(text, error) from error
-    except SSLError as error:
+    except exceptions.SSLError as error:
         raise StoreError(f"{text}: {plain_reason(error)}", "is AWS_CA_BUNDLE set as this site needs it?") from error
-    except (HTTPClientError, IncompleteReadError, HTTPError) as error:
+    except (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        HTTPError,
+    ) as error:
         raise TransientStoreError(f"{text}: {plain_reason(error)}") from error
-    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
         raise StoreError(f"{text}: {error}", _CREDENTIALS) from error
-    except BotoCoreError as error:
+    except exceptions.BotoCoreError as error:
         raise StoreError(f"{text}: {printable(' '.join(str(error).split()), 200)}") from error
 
 
@@ -55,7 +51,7 @@ def status(error: Any) -> int:
 def _refusal(text: str, error: Any) -> StoreError:
     message = str(error.response.get("Error", {}).get("Message", ""))
     said = [str(status(error)), code(error) if code(error) != str(status(error)) else "", message]
-    shown = f"{text}: {' '.join(word for word in said if word)}"
+    shown = f"{text}: {printable(' '.join(word for word in said if word), 200)}"
     # Ceph says QuotaExceeded with 403, Swift's own API "Upload exceeds quota." with 413, its S3 API the same with 400.
     full = code(error) in _FULL or status(error) == 507
     if full or (status(error) in (400, 403, 413) and "quota" in message.lower()):

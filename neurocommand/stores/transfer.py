@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
 
 import urllib3
 
-from neurocommand.errors import ImmutableError, StoreError, TransientStoreError
+from neurocommand.errors import OtherBytesError, StoreError, TransientStoreError
 from neurocommand.files import Readable, copy_with_digest
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance
+from neurocommand.stores.interface import Advance, Content, Stream
 
 _AT_ONCE = 1 << 16  # bytes
 
@@ -31,40 +30,53 @@ class Arriving:
         return self.body.read1(min(size, _AT_ONCE))
 
 
-class GuardedReader:
-    """A stream whose faults become errors of the store, so that they differ from those of the file being written.
+class ObjectStream:
+    """An object as it comes; its faults are errors of the store, so that they differ from those of who takes it.
 
     Args:
         store: the store's name in messages.
         source: the stream of the store's library.
+        stated: what the store says it sends.
         guard: makes a context that turns the library's exceptions into StoreError.
     """
 
-    def __init__(self, store: str, source: Readable, guard: Guard) -> None:
+    def __init__(self, store: str, source: Readable, stated: StoredObject, guard: Guard) -> None:
         self.store = store
         self.source = source
+        self.stated = stated
         self.guard = guard
+        self.done = 0
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes; none at the end."""
+        """Return at most ``size`` bytes; none at the end.
+
+        Raises:
+            TransientStoreError: it ended early, or goes on beyond the stated size.
+        """
         with self.guard():
-            return self.source.read(size)
+            chunk = self.source.read(size)
+        self.done += len(chunk)
+        if self.done > self.stated.size or (not chunk and self.done < self.stated.size):
+            raise TransientStoreError(
+                f"store {self.store}: {self.stated.key} ended after {self.done} bytes, {self.stated.size} were stated"
+            )
+        return chunk
 
 
 class VerifiedReader:
-    """A file that takes the digest of what is read from it in order, and refuses to end when it is not the artifact's.
+    """A source that is read in order, takes the digest of it, and refuses to end when it is not the artifact.
 
     An upload that is completed only after its source ended never makes other bytes visible.
 
     Args:
-        source: the open file.
-        path: its name, for messages.
+        source: the open source.
+        name: what it is, for messages.
         artifact: what it must hold.
     """
 
-    def __init__(self, source: BinaryIO, path: Path, artifact: Artifact) -> None:
+    def __init__(self, source: Readable, name: object, artifact: Artifact) -> None:
         self.source = source
-        self.path = path
+        self.name = name
         self.artifact = artifact
         self.digest = hashlib.sha256()
         self.done = 0
@@ -73,48 +85,54 @@ class VerifiedReader:
         """Return at most ``size`` bytes.
 
         Raises:
-            ImmutableError: at the end, when what was read is not the artifact.
+            OtherBytesError: at the end, when what was read is not the artifact.
         """
         chunk = self.source.read(size)
         self.digest.update(chunk)
         self.done += len(chunk)
         if not chunk or self.done > self.artifact.size:
-            check_sent(self.path, self.artifact, self.digest.hexdigest(), self.done)
+            check_sent(self.name, self.artifact, self.digest.hexdigest(), self.done)
         return chunk
 
 
-def receive(source: GuardedReader, path: Path, stated: StoredObject, advance: Advance) -> tuple[str, int]:
+def reading(source: Path | Content) -> AbstractContextManager[Readable]:
+    """Open what a store is to take.
+
+    Raises:
+        OSError: it is a file that cannot be read.
+        SourceError: it comes from elsewhere, and cannot be read.
+    """
+    return open(source, "rb") if isinstance(source, Path) else source.opened()
+
+
+def receive(stream: Stream, path: Path, advance: Advance) -> tuple[str, int]:
     """Write a stream to a file and return its bare hex sha256 and size.
 
     Args:
-        source: what the store sends.
+        stream: what the store sends.
         path: written from its beginning.
-        stated: what the store says it sends.
         advance: called with the number of bytes received so far.
 
     Raises:
-        TransientStoreError: the stream ended early, or goes on beyond the stated size.
+        StoreError: the stream broke off.
         OSError: ``path`` cannot be written.
     """
     with open(path, "wb") as target:
-        sha256, done = copy_with_digest(source, target, advance)
-    if done != stated.size:
-        raise TransientStoreError(
-            f"store {source.store}: {stated.key} ended after {done} bytes, {stated.size} were stated"
-        )
-    return sha256, done
+        return copy_with_digest(stream, target, advance)
 
 
-def check_sent(path: Path, artifact: Artifact, sha256: str, size: int) -> None:
-    """Compare what was read from the caller's file with the artifact.
+def check_sent(name: object, artifact: Artifact, sha256: str, size: int) -> None:
+    """Compare what was read from a source with the artifact.
 
     Raises:
-        ImmutableError: the bytes are others.
+        OtherBytesError: the bytes are others.
     """
     if (sha256, size) != (artifact.sha256, artifact.size):
-        raise ImmutableError(
-            f"{path}: sha256 {sha256}, {size} bytes; the lock has sha256 {artifact.sha256}, {artifact.size} bytes",
+        raise OtherBytesError(
+            f"{name}: sha256 {sha256}, {size} bytes; the lock has sha256 {artifact.sha256}, {artifact.size} bytes",
             "a release id never changes its bytes: remove this file, or give the new image a new build date",
+            sha256=sha256,
+            size=size,
         )
 
 

@@ -6,6 +6,7 @@ them with ``--full``, some in every stage otherwise), and for long stages the te
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -143,7 +144,11 @@ def test_killed_in_a_long_stage(tmp_path: Path, big_registry: servers.Registry, 
     world.declare(SMALL)
     world.configure()
     process = subprocess.Popen(world.command("sync"), stderr=subprocess.DEVNULL, cwd=world.path)
-    while process.poll() is None and not STAGES[stage](world):
+    while process.poll() is None:
+        # what is looked for may vanish while it is looked for
+        with contextlib.suppress(FileNotFoundError):
+            if STAGES[stage](world):
+                break
         time.sleep(0.001)
     process.kill()
     assert process.wait() == KILLED, f"the run was over before {stage}"

@@ -346,9 +346,11 @@ def test_what_a_killed_run_had_brought_to_every_store_leaves_the_spool(mirrors: 
     assert not [*mirrors.world.spool.glob("*.simg")]
 
 
+@pytest.mark.parametrize("lacking", [("second", "bucket"), ("second",), ("bucket",)], ids=["spool", "file", "bucket"])
 def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finishes(
-    mirrors: Mirrors, request: pytest.FixtureRequest
+    mirrors: Mirrors, request: pytest.FixtureRequest, lacking: tuple[str, ...]
 ) -> None:
+    """One store that lacks everything is filled from store to store, two are through the spool."""
     releases = mirrors.fill(12, seed=13, most=1 << 20)
     whole = {f"{release}.simg": mirrors.data[release] for release in releases}
     chance = random.Random(14)
@@ -356,7 +358,7 @@ def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finish
     assert mirrors.world.run("mirror").out == "nothing to do\n"
     idle = time.monotonic() - begun
     for _ in range(20 if request.config.getoption("--full") else 3):
-        for store in ("second", "bucket"):
+        for store in lacking:
             for release in releases:
                 mirrors.remove(store, release)
         running = subprocess.Popen(
@@ -377,7 +379,8 @@ def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finish
         assert left == []
 
 
-def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(mirrors: Mirrors) -> None:
+@pytest.mark.parametrize("quorum", ["", "quorum: 1\n"], ids=["no quorum", "quorum"])
+def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(quorum: str, mirrors: Mirrors) -> None:
     releases = mirrors.fill(4, seed=15)
     for release in releases:
         mirrors.remove("second", release)
@@ -386,7 +389,7 @@ def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(mirrors: M
     for store in ("first", "second"):
         (mirrors.world.path / store).rename(mirrors.world.path / f"{store} aside")
         (mirrors.world.path / store).write_text("no directory")
-    mirrors.world.configure(STORES % "http://127.0.0.1:9", FEW)
+    mirrors.world.configure(STORES % "http://127.0.0.1:9", FEW + quorum)
     for verb in ("mirror", "repair", "upload"):
         done = mirrors.world.outcomes(verb, *(["--prune"] if verb == "mirror" else []))
         assert done["code"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +11,37 @@ from pathlib import Path
 import pytest
 import tenacity
 
-from neurocommand.errors import ImmutableError, NeurocommandError, StoreError, StoreFullError, TransientStoreError
+from neurocommand.errors import (
+    ImmutableError,
+    NeurocommandError,
+    SourceError,
+    StoreError,
+    StoreFullError,
+    TransientStoreError,
+)
 from neurocommand.model import Artifact, StoredObject
-from neurocommand.stores.interface import Advance, Link
+from neurocommand.stores.interface import Advance, Content, Link, Stream
 from neurocommand.stores.retry import RetryingStore
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 OBJECT = StoredObject(KEY, 5)
 ARTIFACT = Artifact("0" * 64, 5)
 LINK = Link("http://127.0.0.1/x", (), None)
+
+
+class Sent:
+    """What a store sends of an object of so many bytes before it fails, if it does."""
+
+    def __init__(self, data: bytes, size: int = 5, error: StoreError | None = None) -> None:
+        self.stated = StoredObject(KEY, size)
+        self.rest = io.BytesIO(data)
+        self.error = error
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self.rest.read(size)
+        if not chunk and self.error is not None:
+            raise self.error
+        return chunk
 
 
 class FailingStore:
@@ -48,14 +72,19 @@ class FailingStore:
         self._ask(f"stat {key}")
         return None
 
-    def put(self, key: str, path: Path, artifact: Artifact, advance: Advance) -> None:
-        self._ask(f"put {key} {path} {artifact.size}")
+    def put(self, key: str, source: Path | Content, artifact: Artifact, advance: Advance) -> None:
+        self._ask(f"put {key} {source} {artifact.size}")
         advance(5)
 
     def get(self, key: str, path: Path, advance: Advance) -> tuple[str, int]:
         self._ask(f"get {key} {path}")
         advance(5)
         return "0" * 64, 5
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[Stream]:
+        self._ask(f"opened {key}")
+        yield Sent(b"12345")
 
     def delete(self, key: str) -> None:
         self._ask(f"delete {key}")
@@ -140,6 +169,88 @@ def test_questions_to_a_store_that_swallows_them_end_soon() -> None:
     with pytest.raises(TransientStoreError):
         store.get(KEY, Path("g"), print)  # what was begun is worth more patience
     assert len(inner.asked) == 6
+
+
+class BreakingStore(FailingStore):
+    """A store that sends what it is told to, one after the other, and remembers which connections are open."""
+
+    def __init__(self, *sent: Sent | StoreError) -> None:
+        super().__init__(StoreError("not asked"))
+        self.sent = list(sent)
+        self.now: list[Sent] = []
+
+    @contextlib.contextmanager
+    def opened(self, key: str) -> Iterator[Stream]:
+        self.asked.append(f"opened {key}")
+        sent = self.sent.pop(0)
+        if isinstance(sent, StoreError):
+            raise sent
+        self.now.append(sent)
+        try:
+            yield sent
+        finally:
+            self.now.remove(sent)
+
+
+BROKEN = TransientStoreError("broke off")
+
+
+def read_from(store: BreakingStore, at_once: int = 2) -> bytes:
+    with retrying(store).opened(KEY) as stream:
+        assert len(store.now) == 1
+        data = b"".join(iter(lambda: stream.read(at_once), b""))
+        assert len(store.now) == 1
+    assert store.now == []
+    return data
+
+
+def test_a_stream_that_breaks_off_goes_on_where_it_was() -> None:
+    store = BreakingStore(
+        Sent(b"123", 5, BROKEN), BROKEN, Sent(b"1", 5, BROKEN), Sent(b"1234", 5, BROKEN), Sent(b"12345")
+    )
+    assert read_from(store) == b"12345"
+    assert store.asked == [f"opened {KEY}"] * 5
+    assert store.sent == []
+
+
+def test_opening_is_repeated_as_well() -> None:
+    assert read_from(BreakingStore(BROKEN, BROKEN, BROKEN, Sent(b"12345"))) == b"12345"
+    store = BreakingStore(*[BROKEN] * 5)
+    with pytest.raises(TransientStoreError), retrying(store).opened(KEY):
+        pytest.fail("it is open")
+    assert len(store.sent) == 1
+
+
+def test_a_stream_that_gives_not_a_byte_more_in_four_attempts_is_given_up() -> None:
+    store = BreakingStore(*[Sent(b"123", 5, BROKEN) for _ in range(5)])
+    with pytest.raises(TransientStoreError) as caught:
+        read_from(store)
+    assert caught.value is BROKEN
+    assert len(store.sent) == 1
+    assert store.now == []
+
+
+@pytest.mark.parametrize("sent", [Sent(b"123", 5, StoreError("refused")), StoreError("refused")], ids=["read", "open"])
+def test_a_stream_that_is_refused_is_not_asked_for_again(sent: Sent | StoreError) -> None:
+    store = BreakingStore(sent, Sent(b"12345"))
+    with pytest.raises(StoreError, match="refused"):
+        read_from(store)
+    assert len(store.asked) == 1
+    assert store.now == []
+
+
+def test_a_stream_does_not_go_on_with_another_object() -> None:
+    store = BreakingStore(Sent(b"123", 5, BROKEN), Sent(b"123456", 6))
+    with pytest.raises(StoreError, match="changed while it was read"):
+        read_from(store)
+    assert store.now == []
+
+
+def test_a_source_that_breaks_off_is_not_the_stores_fault() -> None:
+    inner = FailingStore(SourceError("the other store broke off"))
+    with pytest.raises(SourceError):
+        retrying(inner).put(KEY, Path("p"), ARTIFACT, print)
+    assert len(inner.asked) == 1
 
 
 def test_absent_is_an_answer() -> None:

@@ -12,6 +12,7 @@ import pytest
 from neurocommand.errors import StoreError, StoreFullError, TransientStoreError
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.s3 import S3Store
+from neurocommand.stores.s3faults import normalised
 from tests.servers import Answer, Request, Respond, WebServer
 
 pytestmark = pytest.mark.usefixtures("s3_credentials")
@@ -262,3 +263,20 @@ def test_closing_a_store_that_was_never_asked_is_no_error(web_server: Serve) -> 
     store = store_of(web_server(by_method(HEAD=Answer(headers=STATED))))
     store.stat(KEY)
     store.close()
+
+
+def test_a_server_that_cannot_be_reached_may_be_back_soon(s3_credentials: None) -> None:
+    store = S3Store("away", "bucket", endpoint="http://127.0.0.1:9", region="us-east-1")
+    with pytest.raises(TransientStoreError) as caught:
+        store.stat(KEY)
+    assert caught.value.message == f"store away: cannot tell whether it holds {KEY}: Connection refused"
+
+
+def test_what_a_server_says_stays_one_short_line() -> None:
+    from botocore.exceptions import ClientError
+
+    said = {"Error": {"Code": "Odd", "Message": "x" * 100_000 + "\n2 done, 0 failed\x1b[2J"}}
+    with pytest.raises(StoreError) as caught, normalised("store s: cannot take k"):
+        raise ClientError(said, "PutObject")
+    assert len(caught.value.message) < 300
+    assert caught.value.message.isprintable()
