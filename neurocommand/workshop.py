@@ -16,6 +16,7 @@ from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, R
 from neurocommand.bandwidth import Bandwidth
 from neurocommand.deploy import Deployer
 from neurocommand.download import fetch as download
+from neurocommand.download.part import written
 from neurocommand.download.relay import relay
 from neurocommand.errors import ImageError, ImmutableError, NeurocommandError, StoreError
 from neurocommand.events import Advanced, Finished, Listener, Noted, Started
@@ -219,7 +220,7 @@ class Workshop:
             self._locked(release)
         if artifact is None or not self.spool.holds(release, artifact):
             stores = [self.stores[name] for name in sources]
-            need = artifact.size if artifact is not None else 0
+            need = artifact.size - written(path) if artifact is not None else 0
             with self._transferring, self._space.reserved(self.spool.path, need, str(release)):
                 fetched = download.fetch(
                     object_key(release),

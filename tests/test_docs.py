@@ -104,3 +104,8 @@ def test_the_table_of_layers_names_every_module() -> None:
     told = {f"{Path(name).parent}/" for name in listed if "/" in name}
     missing = {name for name in there - listed if "/" not in name or f"{Path(name).parent}/" in told}
     assert missing == set(), f"not named: {sorted(missing)}"
+
+
+@pytest.mark.parametrize("name", ["apps.json", "apps.lock.json", "apps.schema.json", "neurocommand.schema.json"])
+def test_an_installed_copy_has_what_is_published(name: str) -> None:
+    assert (PACKAGE / name).resolve() == TOP / name

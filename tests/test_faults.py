@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from neurocommand.download.fetch import fetch
-from neurocommand.download.part import Part
+from neurocommand.download.part import Part, written
 from neurocommand.errors import BusyError, DownloadError, ImmutableError
 from neurocommand.events import Advanced
 from neurocommand.model import Artifact
@@ -422,6 +422,16 @@ def test_what_is_left_of_another_artifact_does_no_harm(
     assert place.read_bytes() == GOOD
     assert left_in(place) == [KEY]
     assert {"one", "two"} & set(ear.notes()) == set()
+
+
+def test_what_is_written_already_needs_no_space_again(place: Path) -> None:
+    assert written(place) == 0
+    with Part(place) as part, open(part.path, "r+b") as stream:
+        stream.write(bytes(1 << 20))
+        stream.truncate(64 << 20)  # holes need space still
+        stream.flush()
+        os.fsync(stream.fileno())
+        assert 1 << 20 <= written(place) < 2 << 20
 
 
 def test_two_downloads_to_one_place_do_not_meet(mirror: Make, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,18 @@ from neurocommand.files import make_durable
 ENDING = 5.0  # seconds
 
 
+def written(path: Path) -> int:
+    """Return the bytes that an earlier download to a path has written already."""
+    try:
+        return os.lstat(_part(path)).st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
 class Part:
     """``.<name>.part`` beside a file that is being made, held as long as a ``with`` block runs.
 
@@ -30,7 +42,7 @@ class Part:
 
     def __init__(self, path: Path) -> None:
         self.final = path
-        self.path = path.with_name(f".{path.name}.part")
+        self.path = _part(path)
         self.control = path.with_name(f".{path.name}.part.aria2")
         self.other = path.with_name(f".{path.name}.partial")
         self._descriptor = -1

@@ -54,7 +54,7 @@ def remember(path: Path | None, measured: Mapping[str, float]) -> None:
     now = time.time()
     known.update({host: (speed, now) for host, speed in measured.items()})
     newest = sorted(known.items(), key=lambda item: -item[1][1])[:_MOST]
-    hosts = {host: {"speed": round(speed), "at": round(at, 3)} for host, (speed, at) in sorted(newest)}
+    hosts = {host: {"speed": round(speed), "at": int(at)} for host, (speed, at) in sorted(newest)}
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"version": VERSION, "hosts": hosts}) + "\n", durable=False)

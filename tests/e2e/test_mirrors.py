@@ -334,6 +334,17 @@ def test_one_store_that_fails_keeps_no_other_from_being_filled(mirrors: Mirrors)
     assert (mirrors.world.path / "second" / f"{release}.simg").read_bytes() == mirrors.data[release]
 
 
+def test_a_damaged_file_in_the_spool_keeps_no_good_copy_from_being_mirrored(mirrors: Mirrors) -> None:
+    (release,) = mirrors.fill(1, seed=11)
+    mirrors.remove("second", release)
+    damaged = bytes(len(mirrors.data[release]))
+    (mirrors.world.spool / f"{release}.simg").write_bytes(damaged)
+    done = mirrors.world.run("mirror")
+    assert done.code == 0, done.err
+    assert mirrors.read("second") == {f"{release}.simg": mirrors.data[release]}
+    assert not [*mirrors.world.spool.glob("*.simg")]
+
+
 def test_what_a_killed_run_had_brought_to_every_store_leaves_the_spool(mirrors: Mirrors) -> None:
     releases = mirrors.fill(2, seed=12)
     for release in releases:
