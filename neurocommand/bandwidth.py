@@ -41,11 +41,12 @@ class Bandwidth:
             self._until = max(self._until, now - CREDIT) + size / self.rate
             return max(self._until - now, 0.0)
 
-    def spend(self, size: int) -> None:
-        """Count bytes that were moved, and wait until they had their time."""
+    def spend(self, size: int) -> float:
+        """Count bytes that were moved, wait until they had their time, and return how many seconds that was."""
         seconds = self.take(size)
         if seconds:
             self._sleep(seconds)
+        return seconds
 
     @contextlib.contextmanager
     def used(self) -> Iterator[None]:

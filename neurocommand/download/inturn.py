@@ -19,7 +19,7 @@ _AT_ONCE = 1 << 20
 LOOKED = 10.0  # seconds over which a mirror is judged by what it gives
 
 
-def go_on(mirror: Mirror, part: Part, size: int, advance: Count, *, bandwidth: Bandwidth, slowest: float = 0.0) -> None:
+def go_on(mirror: Mirror, part: Part, size: int, advance: Count, bandwidth: Bandwidth, slowest: float = 0.0) -> None:
     """Read what is missing of an object, from where the file ends.
 
     Args:
@@ -53,7 +53,8 @@ def go_on(mirror: Mirror, part: Part, size: int, advance: Count, *, bandwidth: B
                         raise _LocalError(error) from error
                     done += len(chunk)
                     advance(done)
-                    bandwidth.spend(len(chunk))
+                    # a mirror is not judged by the time that we made it wait
+                    looked += bandwidth.spend(len(chunk))
                     if (took := time.monotonic() - looked) > LOOKED:
                         _check_speed((done - before) / took, slowest)
                         looked, before = time.monotonic(), done

@@ -231,14 +231,8 @@ class Locked:
                 best = max((other.speed for other in left[number + 1 :]), default=0.0)
                 try:
                     with self.bandwidth.used():
-                        best = min(best, self.bandwidth.share or best)
                         inturn.go_on(
-                            mirror,
-                            self.part,
-                            self.artifact.size,
-                            advance,
-                            bandwidth=self.bandwidth,
-                            slowest=best / SLOWER,
+                            mirror, self.part, self.artifact.size, advance, self.bandwidth, slowest=best / SLOWER
                         )
                 except StoreError as error:
                     self.verdicts.drop(mirror.name, error.message)

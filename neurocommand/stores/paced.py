@@ -69,12 +69,15 @@ class PacedStore:
 
 
 class _PacedStream:
+    """An object as it comes, but no faster than it may."""
+
     def __init__(self, stream: Stream, bandwidth: Bandwidth) -> None:
         self.stated = stream.stated
         self._stream = stream
         self._bandwidth = bandwidth
 
     def read(self, size: int, /) -> bytes:
+        """Return what is there."""
         chunk = self._stream.read(size)
         self._bandwidth.spend(len(chunk))
         return chunk

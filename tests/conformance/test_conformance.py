@@ -529,3 +529,13 @@ def test_a_get_waits_for_every_byte_to_have_its_time(case: Case, tmp_path: Path)
     store = PacedStore(case.store, Bandwidth(RATE, clock, clock.sleep))
     assert store.get(KEY, tmp_path / "got", nothing) == (artifact_of(data).sha256, len(data))
     assert clock.now == pytest.approx(len(data) / RATE, abs=CREDIT)
+
+
+@every
+def test_a_stream_waits_for_every_byte_to_have_its_time(case: Case) -> None:
+    clock, data = Clock(), data_of(3 * MIB + 7)
+    case.plant(KEY, data)
+    with PacedStore(case.store, Bandwidth(RATE, clock, clock.sleep)).opened(KEY) as stream:
+        assert stream.stated == case.planted(KEY, data)
+        assert b"".join(iter(lambda: stream.read(MIB), b"")) == data
+    assert clock.now == pytest.approx(len(data) / RATE, abs=CREDIT)
