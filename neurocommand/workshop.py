@@ -144,10 +144,15 @@ class Workshop:
         self.lock.check_writable()
         started = time.monotonic()
         self.listener(Started(release.id, "convert"))
-        try:
-            image = imagesearch.find(release, self.registries, self.resolve)
-        except ValueError as error:
-            raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
+        image = imagesearch.take(release, self.registries, self.resolve, lambda found: self._pulled(release, found))
+        sha256, size = digest_of(self.spool.partial(release))
+        self.spool.keep(release)
+        self.lock.record(release, Artifact(sha256, size, image.digest))
+        self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
+        return f"{image.reference} sha256:{image.digest} -> {self.spool.sif(release)}"
+
+    def _pulled(self, release: Release, image: imagesearch.Image) -> imagesearch.Image:
+        """Convert the image of one registry; RegistryError when that one does not give it."""
         for passed in image.passed_over:
             self.listener(Noted(release.id, passed))
         reference, digest, partial = image.reference, image.digest, self.spool.partial(release)
@@ -162,11 +167,7 @@ class Workshop:
                 report=lambda line: self.listener(Noted(release.id, line)),
                 reserved=self._space.reserved,
             )
-        sha256, size = digest_of(partial)
-        self.spool.keep(release)
-        self.lock.record(release, Artifact(sha256, size, digest))
-        self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
-        return f"{reference} sha256:{digest} -> {self.spool.sif(release)}"
+        return image
 
     def _adopt(self, action: Adopt) -> str:
         release = action.release

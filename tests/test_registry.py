@@ -13,10 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from neurocommand.errors import RegistryError
+from neurocommand.errors import RegistryBusyError, RegistryError
 from neurocommand.model import ImageReference
-from neurocommand.registry import opened, resolve
+from neurocommand.registry import Registries, opened, resolve
 from neurocommand.registrysession import MANIFEST_TYPES
+from neurocommand.settings import Budget, RegistrySettings
 from tests.servers import Answer, Registry, Request, Respond, WebServer, oci_registry, refused_url, silent_server
 
 INDEX, OCI, DOCKER_LIST, DOCKER = MANIFEST_TYPES
@@ -385,6 +386,28 @@ def test_content_that_does_not_come(answer: Answer, said: str, web_server: Serve
     if said != "another image manifest":
         with opened(reference(server.host)) as image, pytest.raises(RegistryError), image.blob(DIGEST) as chunks:
             list(chunks)
+
+
+def test_a_host_that_asked_to_wait_is_sent_no_more_requests_for_content(web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(429, headers={"Retry-After": "600"}))
+    registries = Registries()
+    for _ in range(3):
+        with registries.opened(reference(server.host)) as image, pytest.raises(RegistryBusyError) as caught:
+            image.manifest(DIGEST)
+        assert 599 < (caught.value.retry_after or 0) <= 600
+    assert len(server.requests) == 1
+    with pytest.raises(RegistryBusyError, match="not asked again for"):
+        registries.resolve(reference(server.host))
+    assert len(server.requests) == 1
+
+
+def test_content_counts_for_no_budget(web_server: Serve) -> None:
+    server = web_server(lambda request: manifest())
+    registries = Registries([RegistrySettings("a", server.host, (), True, budget=Budget(1, 60))])
+    with registries.opened(reference(server.host)) as image:
+        for _ in range(3):
+            assert image.manifest(DIGEST) == MANIFEST
+    assert registries.resolve(reference(server.host)) == DIGEST
 
 
 def test_content_without_a_server() -> None:

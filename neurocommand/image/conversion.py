@@ -6,8 +6,9 @@ import contextlib
 import os
 import platform
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from neurocommand.image import architecture, archive, blobs, container, members,
 from neurocommand.image.blobs import Source
 from neurocommand.image.header import locate
 from neurocommand.image.layers import FileSystem, Member
-from neurocommand.image.oci import ImageManifest, NeedsApptainerError
+from neurocommand.image.oci import Descriptor, ImageManifest, NeedsApptainerError
 from neurocommand.image.skeleton import Skeleton
 from neurocommand.settings import Compression
 
@@ -101,8 +102,8 @@ def convert(
 
 
 def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Compression, work: Path) -> None:
-    with ThreadPoolExecutor(1) as helper:
-        asked = helper.submit(_skeleton, image, manifest, work / "skeleton")
+    with ThreadPoolExecutor(1) as helper, _set_at_end() as ended:
+        asked = helper.submit(_skeleton, image, manifest, work / "skeleton", ended)
         read: dict[Path, list[Member]] = {}
         numbers = {layer.sha256: number for number, layer in enumerate(manifest.layers)}
 
@@ -124,19 +125,33 @@ def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Com
     _check(path, made)
 
 
+@contextlib.contextmanager
+def _set_at_end() -> Iterator[threading.Event]:
+    ended = threading.Event()
+    try:
+        yield ended
+    finally:
+        ended.set()
+
+
 def _manifest(image: Image) -> ImageManifest:
     native = MACHINES.get(platform.machine(), platform.machine())
-    found = oci.parse(image.source.manifest(image.sha256), image.reference, native)
+
+    def read(sha256: str) -> ImageManifest | Descriptor:
+        text = blobs.patiently(lambda: image.source.manifest(sha256), threading.Event())
+        return oci.parse(text, image.reference, native)
+
+    found = read(image.sha256)
     if not isinstance(found, ImageManifest):
-        found = oci.parse(image.source.manifest(found.sha256), image.reference, native)
+        found = read(found.sha256)
     if not isinstance(found, ImageManifest):
         raise NeedsApptainerError("an index of indexes")
     return found
 
 
-def _skeleton(image: Image, manifest: ImageManifest, directory: Path) -> Skeleton:
+def _skeleton(image: Image, manifest: ImageManifest, directory: Path, ended: threading.Event) -> Skeleton:
     where = f"{image.reference}: configuration"
-    configuration = blobs.whole(image.source, manifest.configuration, LARGEST_CONFIGURATION, where)
+    configuration = blobs.whole(image.source, manifest.configuration, LARGEST_CONFIGURATION, where, ended)
     return skeleton.make(configuration, image.reference, directory, len(manifest.layers))
 
 
