@@ -91,6 +91,7 @@ class RegistrySession:
         self._pace = pace
         self._spend = None if pace is None else pace.spend if counted else pace.check
         self._session = web.Session(read=read)
+        self._session.auth = web.as_it_is  # what ~/.netrc says of the host would replace the token
         self._granting = threading.Lock()
         self._grants: dict[tuple[str, str], _Grant] = {}
 

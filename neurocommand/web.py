@@ -91,6 +91,20 @@ class Session(requests.Session):
                 raise DowngradeError(f"redirects from https to {scheme}")
         return target
 
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Take the log-in out of a request that is redirected elsewhere; ~/.netrc counts only where nothing else does.
+
+        Args:
+            prepared_request: the next one.
+            response: the answer that redirects.
+        """
+        if self.auth is None:
+            super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+            return
+        leaves: bool = self.should_strip_auth(response.request.url, prepared_request.url)  # type: ignore[no-untyped-call]
+        if leaves:
+            prepared_request.headers.pop("Authorization", None)
+
     def open_span(self, url: str, headers: Headers, first: int, last: int | None = None) -> requests.Response:
         """Ask for a span of bytes, and return the answer, whose body is not read yet; redirects are followed.
 
@@ -109,7 +123,7 @@ class Session(requests.Session):
         own, span = origin(url), f"bytes={first}-{'' if last is None else last}"
         for _ in range(self.max_redirects + 1):
             mine = dict(headers) if origin(url) == own else {}
-            answer = self.get(url, headers={**mine, "Range": span}, stream=True, allow_redirects=False, auth=_as_it_is)
+            answer = self.get(url, headers={**mine, "Range": span}, stream=True, allow_redirects=False, auth=as_it_is)
             target = self.get_redirect_target(answer)
             if target is None:
                 return answer
@@ -125,7 +139,8 @@ class Session(requests.Session):
         return Route(requests.utils.select_proxy(url, found["proxies"]), authorities)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add no credentials to a request: given as ``auth``, it keeps those of ~/.netrc away."""
     return request
 
 

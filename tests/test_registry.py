@@ -293,6 +293,29 @@ def test_tls_is_the_rule(web_server: Serve) -> None:
     assert server.requests == []
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["anonymous", "logged in"])
+def test_netrc_replaces_no_token(known: bool, home: Path, web_server: Serve) -> None:
+    (home / ".netrc").write_text("machine 127.0.0.1 login someone password else\n")
+    (home / ".netrc").chmod(0o600)
+    tokens = web_server(lambda request: Answer(body=b'{"token": "t"}'))
+    elsewhere = web_server(lambda request: manifest())
+
+    def respond(request: Request) -> Answer:
+        challenge = f'Bearer realm="{tokens.url}/token",service="x",scope="y"'
+        if request.headers.get("Authorization") != "Bearer t":
+            return Answer(401, headers={"Www-Authenticate": challenge})
+        return Answer(307, headers={"Location": f"{elsewhere.url}/signed"})
+
+    server = web_server(respond)
+    if known:
+        log_in(home, server.host)
+    assert resolve(reference(server.host)) == DIGEST
+    own = "Basic " + base64.b64encode(b"ci:s3cret").decode() if known else None
+    assert [request.headers.get("Authorization") for request in tokens.requests] == [own]
+    assert [request.headers.get("Authorization") for request in server.requests] == [None, "Bearer t"]
+    assert [request.headers.get("Authorization") for request in elsewhere.requests] == [None]
+
+
 # --- references -------------------------------------------------------------------------------------------------------
 
 
