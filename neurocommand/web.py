@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from neurocommand.errors import plain_reason
@@ -21,6 +23,9 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 # Connections to one host that a session keeps for its next requests.
 CONNECTIONS = 32
+
+# Bytes of a body that are sooner read than a new connection is made.
+_SHORT = 1 << 14
 
 _USER = re.compile(r"//[^/?#@\s]*@")
 
@@ -78,17 +83,20 @@ class Session(requests.Session):
         return super().send(request, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where an answer redirects to.
+        """Return where an answer redirects to; its body is not wanted, and not to be had any longer.
+
+        requests asks this of every answer, and reads what a redirect says, however long, before it goes on.
 
         Raises:
             DowngradeError: from https to anything else.
         """
         target = super().get_redirect_target(resp)
-        if target is not None and resp.url.startswith("https:"):
-            scheme = urlsplit(urljoin(resp.url, target)).scheme
-            if scheme != "https":
-                resp.close()
-                raise DowngradeError(f"redirects from https to {scheme}")
+        if target is None:
+            return None
+        _leave(resp)
+        scheme = urlsplit(urljoin(resp.url, target)).scheme
+        if resp.url.startswith("https:") and scheme != "https":
+            raise DowngradeError(f"redirects from https to {scheme}")
         return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
@@ -127,7 +135,6 @@ class Session(requests.Session):
             target = self.get_redirect_target(answer)
             if target is None:
                 return answer
-            answer.close()
             url = urljoin(answer.url, target)
         raise requests.TooManyRedirects(f"more than {self.max_redirects} redirects")
 
@@ -137,6 +144,15 @@ class Session(requests.Session):
         verify = found["verify"]
         authorities = verify if isinstance(verify, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
         return Route(requests.utils.select_proxy(url, found["proxies"]), authorities)
+
+
+def _leave(answer: requests.Response) -> None:
+    """End an answer; a short body is read, so that the connection serves the next request."""
+    left = getattr(answer.raw, "length_remaining", None)
+    if left is not None and left <= _SHORT:
+        with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
+            answer.raw.read(_SHORT, decode_content=False)
+    answer.close()
 
 
 def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

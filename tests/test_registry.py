@@ -424,6 +424,19 @@ def test_a_host_that_asked_to_wait_is_sent_no_more_requests_for_content(web_serv
     assert len(server.requests) == 1
 
 
+def test_what_a_redirect_says_beside_its_address_is_not_read(web_server: Serve) -> None:
+    size = 32 << 20
+
+    def respond(request: Request) -> Answer:
+        there = request.path == "/there"
+        return Answer(body=b"x") if there else Answer(307, b"x" * size, {"Location": "/there"}, rate=50 << 20)
+
+    server = web_server(respond)
+    with opened(reference(server.host)) as image, image.blob(DIGEST) as chunks:
+        assert b"".join(chunks) == b"x"
+    assert server.sent < size // 2
+
+
 def test_content_counts_for_no_budget(web_server: Serve) -> None:
     server = web_server(lambda request: manifest())
     registries = Registries([RegistrySettings("a", server.host, (), True, budget=Budget(1, 60))])
