@@ -162,7 +162,7 @@ class OciStore:
                 self._publish(release, Artifact(layer.sha256, layer.size), manifest, lambda _: None)
                 manifest = self._repository.sif(sif_tag(release)) or manifest
             if manifest.referrer is not None and self._referrers is not None:
-                self._referrers.remove(manifest.referrer)
+                self._referrers.remove(release, manifest.referrer)
             with self._repository.ask("DELETE", f"manifests/sha256:{manifest.sha256}") as answer:
                 self._check_deleted(key, answer)
 

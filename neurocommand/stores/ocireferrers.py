@@ -6,6 +6,7 @@ in its image's repository; where the registry keeps no list of referrers itself,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import requests
@@ -57,8 +58,18 @@ class Referrers:
                 return self._added(release, artifact, subject, (repository, image.repository), send)
         return None
 
-    def remove(self, referrer: Referrer) -> None:
-        """Delete a referrer; one that is gone is no error."""
+    def remove(self, release: Release, referrer: Referrer) -> None:
+        """Delete a referrer; one that is gone is no error.
+
+        Whoever may write to the store says where it stands: what is not in a repository of the release's own image, or
+        is no SIF, stays.
+
+        Args:
+            release: whose SIF it is.
+            referrer: where it is said to stand.
+        """
+        if not self._may_hold(release, referrer.repository) or not self._is_sif_or_gone(referrer):
+            return
         tag = ocimanifest.referrers_tag(referrer.subject)
         listed = self._index(referrer.repository, tag)
         index = ocimanifest.without_referrer(listed, referrer.sha256) if listed is not None else None
@@ -68,6 +79,20 @@ class Referrers:
         with self.session.ask("DELETE", url, referrer.repository) as answer:
             if answer.status_code not in (200, 202, 404):
                 raise self.refusal("cannot delete the referrer of an image", answer)
+
+    def _may_hold(self, release: Release, repository: str) -> bool:
+        images = image_references(release, self.images.url, self.images.templates)
+        with contextlib.suppress(ValueError):  # a name that no registry can hold
+            return any(image.repository == repository for image in images)
+        return False
+
+    def _is_sif_or_gone(self, referrer: Referrer) -> bool:
+        url = self.session.url(referrer.repository, f"manifests/sha256:{referrer.sha256}")
+        with self.session.ask("GET", url, referrer.repository, headers=_ACCEPT) as answer:
+            body = body_of(answer)
+            if answer.status_code not in (200, 404):
+                raise self.refusal("cannot read the referrer of an image", answer)
+        return answer.status_code == 404 or ocimanifest.read(body) is not None
 
     def _added(
         self,
