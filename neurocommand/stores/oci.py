@@ -73,7 +73,7 @@ class OciStore:
         self._session = RegistrySession(host, insecure=insecure, credentials=credentials)
         self._sharing = threading.Lock()
         self._repository = Repository(name, self._session, self.repository)
-        self._referrers = Referrers(self._session, images, self._repository.refusal) if images is not None else None
+        self._referrers = Referrers(self._repository, images) if images is not None else None
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every SIF under the tag of a release; each is asked for, since a list of tags says nothing of them."""

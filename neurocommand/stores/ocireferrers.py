@@ -7,21 +7,18 @@ in its image's repository; where the registry keeps no list of referrers itself,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-import requests
-
-from neurocommand.errors import StoreError
 from neurocommand.layout import image_references, object_key
 from neurocommand.model import Artifact, Release
-from neurocommand.registrysession import ABSENT, IMAGE_MANIFEST, INDEX, MANIFEST_TYPES, RegistrySession, body_of
+from neurocommand.registrysession import ABSENT, IMAGE_MANIFEST, INDEX, MANIFEST_TYPES, body_of
 from neurocommand.registrysession import error_codes as codes
 from neurocommand.settings import RegistrySettings
 from neurocommand.stores import ocimanifest, ocinote
 from neurocommand.stores.ocimanifest import Descriptor, Referrer
+from neurocommand.stores.ocirepository import Repository
 from neurocommand.stores.ociupload import BlobUpload
 
-Refusal = Callable[[str, requests.Response], StoreError]
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 
 
@@ -29,15 +26,15 @@ class Referrers:
     """The referrers of the images of one registry.
 
     Args:
-        session: of the registry.
+        store: the repository that holds the SIFs, in the same registry.
         images: how images are named there.
-        refusal: makes an error of what was tried and an answer.
     """
 
-    def __init__(self, session: RegistrySession, images: RegistrySettings, refusal: Refusal) -> None:
-        self.session = session
+    def __init__(self, store: Repository, images: RegistrySettings) -> None:
+        self.session = store.session
         self.images = images
-        self.refusal = refusal
+        self.refusal = store.refusal
+        self.error = store.error
 
     def add(
         self, release: Release, artifact: Artifact, repository: str, send: Callable[[str], None]
@@ -72,7 +69,8 @@ class Referrers:
             return
         tag = ocimanifest.referrers_tag(referrer.subject)
         listed = self._index(referrer.repository, tag)
-        index = ocimanifest.without_referrer(listed, referrer.sha256) if listed is not None else None
+        with self._a_list(referrer.repository, tag):
+            index = ocimanifest.without_referrer(listed, referrer.sha256) if listed is not None else None
         if index is not None:
             self._put(referrer.repository, tag, index, INDEX)
         url = self.session.url(referrer.repository, f"manifests/sha256:{referrer.sha256}")
@@ -145,9 +143,18 @@ class Referrers:
         """List a referrer under a tag (referrers tag schema)."""
         tag = ocimanifest.referrers_tag(subject.sha256)
         before = self._index(repository, tag)
-        index = ocimanifest.with_referrer(before, manifest)
+        with self._a_list(repository, tag):
+            index = ocimanifest.with_referrer(before, manifest)
         if index != before:
             self._put(repository, tag, index, INDEX)
+
+    @contextlib.contextmanager
+    def _a_list(self, repository: str, tag: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RecursionError) as error:
+            said = f"{self.session.host} holds something under the tag {tag} of {repository} that lists no referrers"
+            raise self.error(said, "remove it there") from error
 
     def _index(self, repository: str, tag: str) -> bytes | None:
         url = self.session.url(repository, f"manifests/{tag}")

@@ -340,6 +340,29 @@ def test_the_image_itself_is_not_deleted_as_a_referrer(registry: Registry, tmp_p
     assert manifest(registry, "neurodesk/small_1.0", f"sha256:{source}").status_code == 200
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"manifests": 7}', b"[" * 100_000])
+def test_a_list_of_referrers_that_is_none_is_a_fault_of_the_store(
+    body: bytes, registry: Registry, web_server: Serve, tmp_path: Path
+) -> None:
+    source, behind, odd = image_of(registry, tmp_path), forward_to(registry.host), [False]
+
+    def respond(request: Request) -> Answer:
+        lists = request.method == "GET" and request.path.endswith(f"/manifests/sha256-{source}")
+        return Answer(body=body, headers={"Content-Type": INDEX}) if lists and odd[0] else behind(request)
+
+    server = web_server(respond)
+    store = store_on(server.host, images=replace(images_of(registry), url=f"{server.host}/neurodesk"))
+    path, artifact = file_of(tmp_path / "sent", 1000)
+    artifact = replace(artifact, source_digest=source)
+    store.put(KEY, path, artifact, nothing)
+    odd[0] = True
+    said = f"^store registry: .* under the tag sha256-{source} of neurodesk/small_1.0 that lists no referrers"
+    with pytest.raises(StoreError, match=said):
+        store.delete(KEY)
+    with pytest.raises(StoreError, match=said):
+        store.put(KEY, path, artifact, nothing)
+
+
 # --- what is under a tag ----------------------------------------------------------------------------------------------
 
 
