@@ -160,7 +160,7 @@ class Workshop:
         name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
         with self.pull(reference) as source:
             conversion.convert(
-                conversion.Image(name, digest, image.registry.insecure, source),
+                conversion.Image(name, digest, image.registry.insecure, source, image.registry.credentials),
                 partial,
                 compression=self.compression,
                 scratch=self.spool.scratch / release.id,

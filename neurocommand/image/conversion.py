@@ -22,7 +22,7 @@ from neurocommand.image.header import locate
 from neurocommand.image.layers import FileSystem, Member
 from neurocommand.image.oci import Descriptor, ImageManifest, NeedsApptainerError
 from neurocommand.image.skeleton import Skeleton
-from neurocommand.settings import Compression
+from neurocommand.settings import Compression, Credentials
 
 LARGEST_CONFIGURATION = 16 << 20
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}  # uname -m -> Go's name
@@ -38,12 +38,14 @@ class Image:
         sha256: bare hex digest of its manifest or index.
         insecure: its registry is spoken to by plain http.
         source: gives its documents and blobs.
+        credentials: what Apptainer logs in with where the work is left to it; None: those of ``docker login``.
     """
 
     reference: str
     sha256: str
     insecure: bool
     source: Source
+    credentials: Credentials | None = None
 
 
 Reserved = Callable[[Path, int, str], AbstractContextManager[None]]
@@ -98,7 +100,14 @@ def convert(
         remove_tree(work)
     from neurocommand.image import sif  # slow to load, and rarely needed
 
-    sif.convert(f"docker://{image.reference}", path, insecure=image.insecure, scratch=scratch, report=report)
+    sif.convert(
+        f"docker://{image.reference}",
+        path,
+        insecure=image.insecure,
+        scratch=scratch,
+        report=report,
+        credentials=image.credentials,
+    )
 
 
 def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Compression, work: Path) -> None:

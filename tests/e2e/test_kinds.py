@@ -7,9 +7,13 @@ import os
 from pathlib import Path
 
 from neurocommand.files import digest_of
+from tests import images, oci_images
 from tests.images import run
-from tests.servers import Answer, Request, WebServer, forward_to
-from tests.world import World
+from tests.servers import Answer, Request, WebServer, forward_to, oci_registry
+from tests.world import DATE, World
+
+# The line of `htpasswd -Bbn ci s3cret`; the registry takes bcrypt only.
+HTPASSWD = "ci:$2y$05$/9aeHZKlVfVHAVw6ZLM5bOqiXYCJf6e5lq1aBc7BMsX9dcFYC1xvO"
 
 
 def test_sync_fills_a_registry_and_a_remote_and_apptainer_pulls_the_locked_sif(world: World, tmp_path: Path) -> None:
@@ -38,6 +42,21 @@ def test_sync_fills_a_registry_and_a_remote_and_apptainer_pulls_the_locked_sif(w
     )
     plan = json.loads(world.run("plan", "--json", env=env).out)
     assert (plan["actions"], plan["problems"]) == ([], [])
+
+
+def test_apptainer_is_logged_in_with_what_the_environment_says(world: World, tmp_path: Path) -> None:
+    """It has to be where the work is left to it."""
+    (tmp_path / "htpasswd").write_text(HTPASSWD + "\n")
+    with oci_registry(tmp_path, f"{{htpasswd: {{realm: tests, path: {tmp_path / 'htpasswd'}}}}}") as locked:
+        left = oci_images.image(images.small().file("environment", "x"))
+        left.push(locked.host, "neurodesk/small_1.0", DATE, ("ci", "s3cret"))
+        world.registry = locked.host
+        world.configure()
+        none = {"HOME": str(tmp_path), "NEUROCOMMAND_DEMO_USERNAME": "ci"}
+        done = world.run("--verbose", "convert", env={**none, "NEUROCOMMAND_DEMO_PASSWORD": "s3cret"})
+    assert done.code == 0, done.err
+    assert "left to apptainer build" in done.err
+    assert set(world.lock) == {"small_1.0_20260101"}
 
 
 def test_a_registry_that_has_an_image_but_does_not_give_it_is_passed_over_and_named(world: World) -> None:
