@@ -184,11 +184,13 @@ class RegistryBusyError(RegistryError):
         message: what happened, and to what.
         hint: the next step for the reader.
         reason: the same in two or three words: ``rate limited``.
+        retry_after: seconds for which it is to be left alone; None when it does not say.
     """
 
-    def __init__(self, message: str, hint: str = "", *, reason: str) -> None:
+    def __init__(self, message: str, hint: str = "", *, reason: str, retry_after: float | None = None) -> None:
         super().__init__(message, hint)
         self.reason = reason
+        self.retry_after = retry_after
 
 
 class DownloadError(NeurocommandError):

@@ -11,7 +11,7 @@ from neurocommand.errors import NeurocommandError
 from neurocommand.settings import Budget
 
 # Seconds that a host is left alone which limits the rate without saying for how long.
-_REST = 60.0
+REST = 60.0
 
 
 class WaitError(NeurocommandError):
@@ -20,11 +20,13 @@ class WaitError(NeurocommandError):
     Args:
         message: why, and for how long.
         reason: the same in two or three words.
+        seconds: for how long.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, seconds: float) -> None:
         super().__init__(message)
         self.reason = reason
+        self.seconds = seconds
 
 
 class Pace:
@@ -42,6 +44,20 @@ class Pace:
         self._until: dict[str, tuple[float, str]] = {}
         self._counting = threading.Lock()
 
+    def check(self, host: str) -> None:
+        """See that a host may be asked, as far as it said itself; nothing is counted.
+
+        Raises:
+            WaitError: it asked to be left alone for longer.
+        """
+        with self._counting:
+            self._check(host, self._clock())
+
+    def _check(self, host: str, now: float) -> None:
+        until, reason = self._until.get(host, (now, ""))
+        if until > now:
+            raise WaitError(f"{reason}: not asked again for {until - now:.0f} s", reason, until - now)
+
     def spend(self, host: str) -> None:
         """Count a request to a host, before it is sent.
 
@@ -50,16 +66,16 @@ class Pace:
         """
         budget, now = self._budgets.get(host, Budget()), self._clock()
         with self._counting:
-            until, reason = self._until.get(host, (now, ""))
-            if until > now:
-                raise WaitError(f"{reason}: not asked again for {until - now:.0f} s", reason)
+            self._check(host, now)
             asked = self._asked[host]
             while asked and asked[0] <= now - budget.seconds:
                 asked.popleft()
             if len(asked) >= budget.requests:
                 wait = asked[0] + budget.seconds - now
                 used = f"{budget.requests} requests in {budget.seconds:.0f} s"
-                raise WaitError(f"has had its budget of {used}: not asked again for {wait:.0f} s", "budget used up")
+                raise WaitError(
+                    f"has had its budget of {used}: not asked again for {wait:.0f} s", "budget used up", wait
+                )
             asked.append(now)
 
     def heed(self, host: str, status: int, wait: float | None) -> None:
@@ -75,4 +91,4 @@ class Pace:
             return
         reason = "rate limited" if limited else f"answers {status}"
         with self._counting:
-            self._until[host] = (self._clock() + (_REST if wait is None else wait), reason)
+            self._until[host] = (self._clock() + (REST if wait is None else wait), reason)

@@ -13,7 +13,7 @@ from neurocommand import registrysession, web
 from neurocommand.bandwidth import Bandwidth
 from neurocommand.errors import RegistryBusyError, RegistryError, printable
 from neurocommand.model import SHA256, ImageReference
-from neurocommand.pace import Pace, WaitError
+from neurocommand.pace import REST, Pace, WaitError
 from neurocommand.registrysession import ABSENT, MANIFEST_TYPES, LoginError, OversizedError, RegistrySession
 from neurocommand.settings import Budget, RegistrySettings
 
@@ -56,22 +56,30 @@ class Registries:
             RegistryError: it cannot be asked, does not let us in, or answers with something that is no image manifest
                 or no digest.
         """
-        with contextlib.closing(self._session(reference, self._pace)) as session:
+        with contextlib.closing(self._session(reference)) as session:
             question = _Question(reference, session)
             with question.errors():
                 return question.answer()
 
     @contextlib.contextmanager
     def opened(self, reference: ImageReference) -> Iterator[Pull]:
-        """Give the content of an image, for as long as the block lasts; its requests count for no budget."""
-        with contextlib.closing(self._session(reference, None)) as session:
+        """Give the content of an image, for as long as the block lasts.
+
+        Its requests count for no budget, but a host that asked to be left alone is.
+        """
+        with contextlib.closing(self._session(reference, counted=False)) as session:
             yield Pull(reference, session, self._bandwidth)
 
-    def _session(self, reference: ImageReference, pace: Pace | None) -> RegistrySession:
+    def _session(self, reference: ImageReference, *, counted: bool = True) -> RegistrySession:
         place = f"{reference.registry}/{reference.repository}"
         known = next((found for url, found in self._credentials.items() if f"{place}/".startswith(f"{url}/")), None)
         return RegistrySession(
-            reference.registry, insecure=reference.insecure, credentials=known, read=self.timeout, pace=pace
+            reference.registry,
+            insecure=reference.insecure,
+            credentials=known,
+            read=self.timeout,
+            pace=self._pace,
+            counted=counted,
         )
 
 
@@ -102,7 +110,7 @@ class _Door:
         try:
             yield
         except WaitError as error:
-            raise self._busy(error.message, error.reason, "run it again later") from error
+            raise self._busy(error.message, error.reason, "run it again later", error.seconds) from error
         except LoginError as error:
             raise self._locked_out(error.message) from error
         except OversizedError as error:
@@ -117,18 +125,17 @@ class _Door:
 
     def refusal(self, answer: requests.Response) -> RegistryError:
         """Return what to raise for an answer that is none."""
-        status = answer.status_code
+        status, seconds = answer.status_code, web.retry_after(answer.headers)
         if status == 429:
-            seconds = web.retry_after(answer.headers)
             wait = f"; it asks to wait {seconds:.0f} s" if seconds is not None else ""
             hint = "wait, or log in: registries let known users ask more often"
-            return self._busy(f"rate limited (429){wait}", "rate limited", hint)
+            return self._busy(f"rate limited (429){wait}", "rate limited", hint, REST if seconds is None else seconds)
         if status in (401, 403):
             return self._locked_out(f"answers {status}")
         if status == 404:
             return self.error("answers 404, but not as a registry does", "is the registry's address right?")
         if status in web.BUSY or status >= 500:
-            return self._busy(f"answers {status}", f"answers {status}", "run it again later")
+            return self._busy(f"answers {status}", f"answers {status}", "run it again later", seconds)
         return self.error(f"answers {status}")
 
     def _locked_out(self, message: str) -> RegistryError:
@@ -136,8 +143,9 @@ class _Door:
         hint = f"the repository is not there or is private: try `docker login {host}` (~/.docker/config.json)"
         return self.error(message, hint)
 
-    def _busy(self, message: str, reason: str, hint: str) -> RegistryError:
-        return RegistryBusyError(f"{self.reference}: {self.session.host} {message}", hint, reason=reason)
+    def _busy(self, message: str, reason: str, hint: str, wait: float | None) -> RegistryError:
+        said = f"{self.reference}: {self.session.host} {message}"
+        return RegistryBusyError(said, hint, reason=reason, retry_after=wait)
 
     def error(self, message: str, hint: str = "") -> RegistryError:
         """Return what to raise, with the registry's name."""

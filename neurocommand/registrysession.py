@@ -70,6 +70,7 @@ class RegistrySession:
         credentials: instead of those of ``docker login``.
         read: seconds to wait for the next bytes.
         pace: when the host may be asked again.
+        counted: requests count for the host's budget.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class RegistrySession:
         credentials: Credentials | None = None,
         read: float = 60.0,
         pace: Pace | None = None,
+        counted: bool = True,
     ) -> None:
         self.registry = registry
         self.host = host_of(registry)
@@ -87,7 +89,9 @@ class RegistrySession:
         self.credentials = credentials
         self.base = f"{'http' if insecure else 'https'}://{self.host}"
         self._pace = pace
+        self._spend = None if pace is None else pace.spend if counted else pace.check
         self._session = web.Session(read=read)
+        self._session.auth = web.as_it_is  # what ~/.netrc says of the host would replace the token
         self._granting = threading.Lock()
         self._grants: dict[tuple[str, str], _Grant] = {}
 
@@ -127,8 +131,8 @@ class RegistrySession:
         grant = self._grants.get(purpose) if own else None
 
         def send(used: _Grant | None) -> requests.Response:
-            if self._pace is not None and own:
-                self._pace.spend(self.host)
+            if self._spend is not None and own:
+                self._spend(self.host)
             given = {**(headers or {}), **({"Authorization": used.header} if used else {})}
             answer = self._session.request(
                 method, url, headers=given, data=data, params=params, stream=True, allow_redirects=redirects

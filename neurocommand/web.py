@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 # Connections to one host that a session keeps for its next requests.
 CONNECTIONS = 32
+
+# Bytes of a body that are sooner read than a new connection is made.
+_SHORT = 1 << 14
 
 _USER = re.compile(r"//[^/?#@\s]*@")
 _QUERY = re.compile(r"\?[^\s'\")]+")
@@ -80,18 +84,35 @@ class Session(requests.Session):
         return super().send(request, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where an answer redirects to.
+        """Return where an answer redirects to; its body is not wanted, and not to be had any longer.
+
+        requests asks this of every answer, and reads what a redirect says, however long, before it goes on.
 
         Raises:
             DowngradeError: from https to anything else.
         """
         target = super().get_redirect_target(resp)
-        if target is not None and resp.url.startswith("https:"):
-            scheme = urlsplit(urljoin(resp.url, target)).scheme
-            if scheme != "https":
-                resp.close()
-                raise DowngradeError(f"redirects from https to {scheme}")
+        if target is None:
+            return None
+        _leave(resp)
+        scheme = urlsplit(urljoin(resp.url, target)).scheme
+        if resp.url.startswith("https:") and scheme != "https":
+            raise DowngradeError(f"redirects from https to {scheme}")
         return target
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Take the log-in out of a request that is redirected elsewhere; ~/.netrc counts only where nothing else does.
+
+        Args:
+            prepared_request: the next one.
+            response: the answer that redirects.
+        """
+        if self.auth is None:
+            super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+            return
+        leaves: bool = self.should_strip_auth(response.request.url, prepared_request.url)  # type: ignore[no-untyped-call]
+        if leaves:
+            prepared_request.headers.pop("Authorization", None)
 
     def open_span(self, url: str, headers: Headers, first: int, last: int | None = None) -> requests.Response:
         """Ask for a span of bytes, and return the answer, whose body is not read yet; redirects are followed.
@@ -111,11 +132,10 @@ class Session(requests.Session):
         own, span = origin(url), f"bytes={first}-{'' if last is None else last}"
         for _ in range(self.max_redirects + 1):
             mine = dict(headers) if origin(url) == own else {}
-            answer = self.get(url, headers={**mine, "Range": span}, stream=True, allow_redirects=False, auth=_as_it_is)
+            answer = self.get(url, headers={**mine, "Range": span}, stream=True, allow_redirects=False, auth=as_it_is)
             target = self.get_redirect_target(answer)
             if target is None:
                 return answer
-            answer.close()
             url = urljoin(answer.url, target)
         raise requests.TooManyRedirects(f"more than {self.max_redirects} redirects")
 
@@ -127,7 +147,17 @@ class Session(requests.Session):
         return Route(requests.utils.select_proxy(url, found["proxies"]), authorities)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _leave(answer: requests.Response) -> None:
+    """End an answer; a short body is read, so that the connection serves the next request."""
+    left = getattr(answer.raw, "length_remaining", None)
+    if left is not None and left <= _SHORT:
+        with contextlib.suppress(OSError, urllib3.exceptions.HTTPError):
+            answer.raw.read(_SHORT, decode_content=False)
+    answer.close()
+
+
+def as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add no credentials to a request: given as ``auth``, it keeps those of ~/.netrc away."""
     return request
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,39 +153,41 @@ class Workshop:
         self.lock.check_writable()
         started = time.monotonic()
         self.listener(Started(release.id, "convert"))
-        partial = self.spool.partial(release)
-        partial.unlink(missing_ok=True)
-        with self._image_of(release) as (image, name):
-            conversion.convert(
-                image,
-                partial,
-                compression=self.compression,
-                scratch=self.spool.scratch / release.id,
-                report=lambda line: self.listener(Noted(release.id, line)),
-                reserved=self._space.reserved,
-            )
-        sha256, size = digest_of(partial)
-        self.spool.keep(release)
-        self.lock.record(release, Artifact(sha256, size, image.sha256))
-        self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
-        return f"{name} sha256:{image.sha256} -> {self.spool.sif(release)}"
-
-    @contextlib.contextmanager
-    def _image_of(self, release: Release) -> Iterator[tuple[conversion.Image, str]]:
-        """Give a release's image for a block, and what people call it."""
         if self.image is not None:
-            yield self.image, self.image.address
-            return
-        try:
-            found = imagesearch.find(release, self.registries, self.resolve)
-        except ValueError as error:
-            raise ImageError(f"{release}: {error}", "a registry cannot hold an image of this name") from error
+            self._make(release, self.image)
+            digest, name = self.image.sha256, self.image.address
+        else:
+            found = imagesearch.take(release, self.registries, self.resolve, lambda one: self._pulled(release, one))
+            digest, name = found.digest, str(found.reference)
+        sha256, size = digest_of(self.spool.partial(release))
+        self.spool.keep(release)
+        self.lock.record(release, Artifact(sha256, size, digest))
+        self.listener(Finished(release.id, "convert", time.monotonic() - started, size))
+        return f"{name} sha256:{digest} -> {self.spool.sif(release)}"
+
+    def _pulled(self, release: Release, found: imagesearch.Image) -> imagesearch.Image:
+        """Convert the image of one registry; RegistryError when that one does not give it."""
         for passed in found.passed_over:
             self.listener(Noted(release.id, passed))
-        reference, digest = found.reference, found.digest
+        reference, digest, registry = found.reference, found.digest, found.registry
         name = f"{reference.registry}/{reference.repository}@sha256:{digest}"
         with self.pull(reference) as source:
-            yield conversion.Image(name, digest, found.registry.insecure, source), str(reference)
+            image = conversion.Image(name, digest, registry.insecure, source, credentials=registry.credentials)
+            self._make(release, image)
+        return found
+
+    def _make(self, release: Release, image: conversion.Image) -> None:
+        """Convert an image into the release's partial file in the spool."""
+        partial = self.spool.partial(release)
+        partial.unlink(missing_ok=True)
+        conversion.convert(
+            image,
+            partial,
+            compression=self.compression,
+            scratch=self.spool.scratch / release.id,
+            report=lambda line: self.listener(Noted(release.id, line)),
+            reserved=self._space.reserved,
+        )
 
     def _adopt(self, action: Adopt) -> str:
         release = action.release

@@ -76,15 +76,18 @@ class OciImage:
         content = self.blobs[sha256]
         yield (content[start : start + 1000] for start in range(0, len(content), 1000))
 
-    def push(self, host: str, repository: str) -> str:
+    def push(self, host: str, repository: str, tag: str = "", auth: tuple[str, str] | None = None) -> str:
         """Push it, and return its reference by digest."""
         base = f"http://{host}/v2/{repository}"
         with requests.Session() as session:
+            session.auth = auth
             for digest, content in self.blobs.items():
                 place = session.post(f"{base}/blobs/uploads/").headers["Location"]
                 session.put(place, params={"digest": f"sha256:{digest}"}, data=content).raise_for_status()
             headers = {"Content-Type": MANIFEST}
-            put = session.put(f"{base}/manifests/sha256:{self.sha256}", data=self.manifest_text, headers=headers)
+            put = session.put(
+                f"{base}/manifests/{tag or f'sha256:{self.sha256}'}", data=self.manifest_text, headers=headers
+            )
             put.raise_for_status()
         return f"{host}/{repository}@sha256:{self.sha256}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neurocommand import imagesearch
-from neurocommand.errors import ImageError, RegistryError
+from neurocommand.errors import ImageError, RegistryBusyError, RegistryError
 from neurocommand.model import ImageReference, Release
 from neurocommand.registry import Registries
 from neurocommand.registrysession import IMAGE_MANIFEST
@@ -93,6 +93,47 @@ def test_one_that_cannot_be_reached_is_passed_over(web_server: Serve) -> None:
     found = find([gone, registry_of(other, "quay")])
     assert found.registry.name == "quay"
     assert "Connection refused" in found.passed_over[0]
+
+
+def test_one_that_has_it_but_does_not_give_it_is_passed_over(web_server: Serve) -> None:
+    servers = {name: web_server(lambda request: HERE) for name in ("ghcr", "quay", "spare")}
+    given: list[tuple[str, tuple[str, ...]]] = []
+
+    def use(image: imagesearch.Image) -> str:
+        given.append((image.registry.name, image.passed_over))
+        if image.registry.name == "ghcr":
+            raise RegistryBusyError("ghcr says 429", reason="rate limited")
+        return image.registry.name
+
+    registries = [registry_of(server, name) for name, server in servers.items()]
+    assert imagesearch.take(RELEASE, registries, Registries(registries).resolve, use) == "quay"
+    assert given == [("ghcr", ()), ("quay", ("ghcr: rate limited",))]
+    assert servers["spare"].requests == []
+
+
+def test_when_none_gives_it_all_reasons_are_told(web_server: Serve) -> None:
+    here, limited, absent = (web_server(lambda request, said=said: said) for said in (HERE, Answer(429), ABSENT))  # type: ignore[misc]
+    registries = [registry_of(here, "a"), registry_of(limited, "b"), registry_of(absent, "c"), registry_of(here, "d")]
+
+    def use(image: imagesearch.Image) -> str:
+        raise RegistryError(f"{image.registry.name} broke off")
+
+    with pytest.raises(
+        RegistryError, match=r"no registry gives its image: a: a broke off; b: .*429.*; d: d broke off$"
+    ):
+        imagesearch.take(RELEASE, registries, Registries(registries).resolve, use)
+
+
+def test_what_is_wrong_with_an_image_itself_is_not_looked_for_elsewhere(web_server: Serve) -> None:
+    first, second = web_server(lambda request: HERE), web_server(lambda request: HERE)
+    registries = [registry_of(first, "a"), registry_of(second, "b")]
+
+    def use(image: imagesearch.Image) -> str:
+        raise ImageError("damaged")
+
+    with pytest.raises(ImageError, match="damaged"):
+        imagesearch.take(RELEASE, registries, Registries(registries).resolve, use)
+    assert second.requests == []
 
 
 # --- Retry-After and budgets ------------------------------------------------------------------------------------------
@@ -207,3 +248,16 @@ def test_docker_hub_is_not_asked_for_what_another_has() -> None:
 
     assert imagesearch.find(RELEASE, HUB, resolve).registry.name == "quay"
     assert asked == ["ghcr.io", "quay.io"]
+
+
+def test_docker_hub_is_asked_last_for_what_another_has_but_does_not_give() -> None:
+    used: list[str] = []
+
+    def use(image: imagesearch.Image) -> str:
+        used.append(image.registry.name)
+        if image.registry.name != "hub":
+            raise RegistryError("broke off")
+        return "given"
+
+    assert imagesearch.take(RELEASE, HUB, lambda reference: DIGEST, use) == "given"
+    assert used == ["ghcr", "quay", "hub"]

@@ -14,10 +14,11 @@ import pytest
 import requests
 
 from neurocommand.bandwidth import CREDIT, Bandwidth
-from neurocommand.errors import RegistryError
+from neurocommand.errors import RegistryBusyError, RegistryError
 from neurocommand.model import ImageReference
 from neurocommand.registry import Registries, opened, resolve
 from neurocommand.registrysession import MANIFEST_TYPES
+from neurocommand.settings import Budget, RegistrySettings
 from tests.servers import Answer, Registry, Request, Respond, WebServer, oci_registry, refused_url, silent_server
 
 INDEX, OCI, DOCKER_LIST, DOCKER = MANIFEST_TYPES
@@ -293,6 +294,29 @@ def test_tls_is_the_rule(web_server: Serve) -> None:
     assert server.requests == []
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["anonymous", "logged in"])
+def test_netrc_replaces_no_token(known: bool, home: Path, web_server: Serve) -> None:
+    (home / ".netrc").write_text("machine 127.0.0.1 login someone password else\n")
+    (home / ".netrc").chmod(0o600)
+    tokens = web_server(lambda request: Answer(body=b'{"token": "t"}'))
+    elsewhere = web_server(lambda request: manifest())
+
+    def respond(request: Request) -> Answer:
+        challenge = f'Bearer realm="{tokens.url}/token",service="x",scope="y"'
+        if request.headers.get("Authorization") != "Bearer t":
+            return Answer(401, headers={"Www-Authenticate": challenge})
+        return Answer(307, headers={"Location": f"{elsewhere.url}/signed"})
+
+    server = web_server(respond)
+    if known:
+        log_in(home, server.host)
+    assert resolve(reference(server.host)) == DIGEST
+    own = "Basic " + base64.b64encode(b"ci:s3cret").decode() if known else None
+    assert [request.headers.get("Authorization") for request in tokens.requests] == [own]
+    assert [request.headers.get("Authorization") for request in server.requests] == [None, "Bearer t"]
+    assert [request.headers.get("Authorization") for request in elsewhere.requests] == [None]
+
+
 # --- references -------------------------------------------------------------------------------------------------------
 
 
@@ -395,6 +419,41 @@ def test_content_that_does_not_come(answer: Answer, said: str, web_server: Serve
     if said != "another image manifest":
         with opened(reference(server.host)) as image, pytest.raises(RegistryError), image.blob(DIGEST) as chunks:
             list(chunks)
+
+
+def test_a_host_that_asked_to_wait_is_sent_no_more_requests_for_content(web_server: Serve) -> None:
+    server = web_server(lambda request: Answer(429, headers={"Retry-After": "600"}))
+    registries = Registries()
+    for _ in range(3):
+        with registries.opened(reference(server.host)) as image, pytest.raises(RegistryBusyError) as caught:
+            image.manifest(DIGEST)
+        assert 599 < (caught.value.retry_after or 0) <= 600
+    assert len(server.requests) == 1
+    with pytest.raises(RegistryBusyError, match="not asked again for"):
+        registries.resolve(reference(server.host))
+    assert len(server.requests) == 1
+
+
+def test_what_a_redirect_says_beside_its_address_is_not_read(web_server: Serve) -> None:
+    size = 32 << 20
+
+    def respond(request: Request) -> Answer:
+        there = request.path == "/there"
+        return Answer(body=b"x") if there else Answer(307, b"x" * size, {"Location": "/there"}, rate=50 << 20)
+
+    server = web_server(respond)
+    with opened(reference(server.host)) as image, image.blob(DIGEST) as chunks:
+        assert b"".join(chunks) == b"x"
+    assert server.sent < size // 2
+
+
+def test_content_counts_for_no_budget(web_server: Serve) -> None:
+    server = web_server(lambda request: manifest())
+    registries = Registries([RegistrySettings("a", server.host, (), True, budget=Budget(1, 60))])
+    with registries.opened(reference(server.host)) as image:
+        for _ in range(3):
+            assert image.manifest(DIGEST) == MANIFEST
+    assert registries.resolve(reference(server.host)) == DIGEST
 
 
 def test_content_without_a_server() -> None:

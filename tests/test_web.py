@@ -94,6 +94,39 @@ def test_a_connection_that_breaks_may_be_tried_again(web_server: Serve) -> None:
     assert web.is_transient(caught.value)
 
 
+@pytest.mark.parametrize("stated", [True, False], ids=["of stated length", "without end"])
+@pytest.mark.parametrize("how", ["get", "streamed", "not followed", "span"])
+def test_the_body_of_a_redirect_is_not_read(how: str, stated: bool, web_server: Serve) -> None:
+    headers: dict[str, str | None] = {"Location": "/end"} | ({} if stated else {"Content-Length": None})
+    size = 32 << 20
+    server = web_server(
+        lambda request: (
+            Answer(302, b"x" * size, headers, rate=50 << 20) if request.path == "/start" else in_parts(b"end", request)
+        )
+    )
+    with web.Session() as session:
+        if how == "span":
+            answer = session.open_span(server.url + "/start", (), 0)
+        else:
+            answer = session.get(server.url + "/start", stream=how != "get", allow_redirects=how != "not followed")
+        assert answer.content == (b"" if how == "not followed" else b"end")
+        assert answer.status_code in (200, 206, 302)
+    assert server.sent < size // 2
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_redirect_does_not_cost_the_connection(method: str, web_server: Serve) -> None:
+    server = web_server(
+        lambda request: (
+            Answer(302, b"look there", {"Location": "/end"}) if request.path == "/start" else Answer(body=b"end")
+        )
+    )
+    with web.Session() as session:
+        session.request(method, server.url + "/start", stream=True).close()
+    assert len(server.requests) == 2
+    assert len({request.connection for request in server.requests}) == 1
+
+
 DATE = "Fri, 20 Nov 2026 12:00:00 GMT"
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
-from neurocommand.errors import ImageError, RefusedError, RegistryError
+from neurocommand.errors import ImageError, RefusedError, RegistryBusyError, RegistryError
 from neurocommand.files import free_space
 from neurocommand.image.oci import Descriptor, NeedsApptainerError
 
@@ -23,10 +23,15 @@ AHEAD = 8  # chunks that wait for their digest
 PIECE = 4 << 20  # bytes that are uncompressed at once: a few of gzip may stand for a thousand times as many
 EVERY = 64 << 20  # bytes between two looks at the free space
 ATTEMPTS = 3
+LONGEST_WAIT = 30.0  # seconds; a registry that asks for more is given up, since another one may give the image
+PAUSE = 0.5  # seconds that a busy one is left alone beyond what it asks for
 HINT = "the registry's copy is damaged: push the image again"
 # Uncompressed layers are mostly two to four times as large as compressed ones; the SIF is about as large as these.
 GROWTH = 5
 RESERVE = 64 << 20
+
+
+Given = TypeVar("Given")
 
 
 class Source(Protocol):
@@ -57,7 +62,33 @@ def check_space(layers: Sequence[Descriptor], directory: Path, where: str) -> No
         raise _no_space(where, directory, need, free)
 
 
-def whole(source: Source, descriptor: Descriptor, limit: int, where: str) -> bytes:
+def patiently(ask: Callable[[], Given], stopped: threading.Event) -> Given:
+    """Ask a registry a few times, each time after the wait that it asks for, as long as that is a moderate one.
+
+    Args:
+        ask: raises RegistryError.
+        stopped: nobody wants it any longer.
+
+    Raises:
+        RegistryError: it fails too often, or wants to be left alone for longer.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return ask()
+        except RegistryError as error:
+            wait = _wait(error)
+            if wait > LONGEST_WAIT or stopped.wait(wait):
+                raise
+    return ask()
+
+
+def _wait(error: RegistryError) -> float:
+    if not isinstance(error, RegistryBusyError):
+        return 0.0  # a broken connection, say
+    return PAUSE if error.retry_after is None else error.retry_after + PAUSE
+
+
+def whole(source: Source, descriptor: Descriptor, limit: int, where: str, stopped: threading.Event) -> bytes:
     """Return a small blob, verified.
 
     Raises:
@@ -66,8 +97,12 @@ def whole(source: Source, descriptor: Descriptor, limit: int, where: str) -> byt
     """
     if descriptor.size > limit:
         raise ImageError(f"{where}: has {descriptor.size} bytes; more than {limit} are none", HINT)
-    with source.blob(descriptor.sha256) as chunks, _verified(chunks, descriptor, where) as verified:
-        return b"".join(verified)
+
+    def ask() -> bytes:
+        with source.blob(descriptor.sha256) as chunks, _verified(chunks, descriptor, where) as verified:
+            return b"".join(verified)
+
+    return patiently(ask, stopped)
 
 
 def fetch(
@@ -129,20 +164,19 @@ def _no_space(where: str, directory: Path, need: int, free: int) -> RefusedError
 def _fetch(source: Source, layer: Descriptor, where: str, room: _Room, ready: Callable[[Path, str], None]) -> None:
     path = room.directory / layer.sha256
     where = f"{where} (sha256:{layer.sha256[:12]})"
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with (
-                source.blob(layer.sha256) as chunks,
-                _verified(chunks, layer, where) as verified,
-                open(path, "wb") as target,
-            ):
-                _uncompress(verified, target, where, room)
-            break
-        except RegistryError:
-            if attempt == ATTEMPTS:
-                raise
-        except OSError as error:
-            raise ImageError(f"{where}: cannot be written: {error.strerror}", "free some space") from error
+
+    def ask() -> None:
+        with (
+            source.blob(layer.sha256) as chunks,
+            _verified(chunks, layer, where) as verified,
+            open(path, "wb") as target,
+        ):
+            _uncompress(verified, target, where, room)
+
+    try:
+        patiently(ask, room.closed)
+    except OSError as error:
+        raise ImageError(f"{where}: cannot be written: {error.strerror}", "free some space") from error
     ready(path, where)
 
 

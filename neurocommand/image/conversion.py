@@ -6,8 +6,9 @@ import contextlib
 import os
 import platform
 import struct
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from neurocommand.image import architecture, archive, blobs, container, members,
 from neurocommand.image.blobs import Source
 from neurocommand.image.header import locate
 from neurocommand.image.layers import FileSystem, Member
-from neurocommand.image.oci import ImageManifest, NeedsApptainerError
+from neurocommand.image.oci import Descriptor, ImageManifest, NeedsApptainerError
 from neurocommand.image.skeleton import Skeleton
-from neurocommand.settings import Compression
+from neurocommand.settings import Compression, Credentials
 
 LARGEST_CONFIGURATION = 16 << 20
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm"}  # uname -m -> Go's name
@@ -39,6 +40,7 @@ class Image:
         source: gives its documents and blobs.
         transport: what Apptainer calls the way to it; the SIF keeps it as well.
         address: what Apptainer builds it from, with the transport.
+        credentials: what Apptainer logs in with where the work is left to it; None: those of ``docker login``.
     """
 
     reference: str
@@ -47,6 +49,7 @@ class Image:
     source: Source
     transport: str = "docker"
     address: str = ""
+    credentials: Credentials | None = None
 
 
 Reserved = Callable[[Path, int, str], AbstractContextManager[None]]
@@ -101,13 +104,19 @@ def convert(
         remove_tree(work)
     from neurocommand.image import sif  # slow to load, and rarely needed
 
-    address = image.address or f"docker://{image.reference}"
-    sif.convert(address, path, insecure=image.insecure, scratch=scratch, report=report)
+    sif.convert(
+        image.address or f"docker://{image.reference}",
+        path,
+        insecure=image.insecure,
+        scratch=scratch,
+        report=report,
+        credentials=image.credentials,
+    )
 
 
 def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Compression, work: Path) -> None:
-    with ThreadPoolExecutor(1) as helper:
-        asked = helper.submit(_skeleton, image, manifest, work / "skeleton")
+    with ThreadPoolExecutor(1) as helper, _set_at_end() as ended:
+        asked = helper.submit(_skeleton, image, manifest, work / "skeleton", ended)
         read: dict[Path, list[Member]] = {}
         numbers = {layer.sha256: number for number, layer in enumerate(manifest.layers)}
 
@@ -129,19 +138,33 @@ def _convert(image: Image, manifest: ImageManifest, path: Path, compression: Com
     _check(path, made)
 
 
+@contextlib.contextmanager
+def _set_at_end() -> Iterator[threading.Event]:
+    ended = threading.Event()
+    try:
+        yield ended
+    finally:
+        ended.set()
+
+
 def _manifest(image: Image) -> ImageManifest:
     native = MACHINES.get(platform.machine(), platform.machine())
-    found = oci.parse(image.source.manifest(image.sha256), image.reference, native)
+
+    def read(sha256: str) -> ImageManifest | Descriptor:
+        text = blobs.patiently(lambda: image.source.manifest(sha256), threading.Event())
+        return oci.parse(text, image.reference, native)
+
+    found = read(image.sha256)
     if not isinstance(found, ImageManifest):
-        found = oci.parse(image.source.manifest(found.sha256), image.reference, native)
+        found = read(found.sha256)
     if not isinstance(found, ImageManifest):
         raise NeedsApptainerError("an index of indexes")
     return found
 
 
-def _skeleton(image: Image, manifest: ImageManifest, directory: Path) -> Skeleton:
+def _skeleton(image: Image, manifest: ImageManifest, directory: Path, ended: threading.Event) -> Skeleton:
     where = f"{image.reference}: configuration"
-    configuration = blobs.whole(image.source, manifest.configuration, LARGEST_CONFIGURATION, where)
+    configuration = blobs.whole(image.source, manifest.configuration, LARGEST_CONFIGURATION, where, ended)
     return skeleton.make(configuration, (image.transport, image.reference), directory, len(manifest.layers))
 
 

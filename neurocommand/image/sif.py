@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import tempfile
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -16,14 +17,25 @@ from neurocommand.files import remove_tree
 from neurocommand.image import squashfs
 from neurocommand.image.header import Partition, locate, recorded_environment
 from neurocommand.process import dying_with_us, find_program
+from neurocommand.settings import Credentials
 
 __all__ = ["Partition", "convert", "locate", "recorded_environment", "unpack"]
 
 LAST_LINES = 8
+# The environment is read from a file, since everybody may read the words of a command.
+WITH_ENVIRONMENT = 'set -a; . "$0"; rm -f "$0"; set +a; exec "$@"'
 COLOUR = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b-\x1f\x7f]")
 
 
-def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report: Callable[[str], None]) -> None:
+def convert(
+    reference: str,
+    path: Path,
+    *,
+    insecure: bool,
+    scratch: Path,
+    report: Callable[[str], None],
+    credentials: Credentials | None = None,
+) -> None:
     """Make a SIF from an OCI image with Apptainer, as whoever runs this.
 
     Args:
@@ -32,6 +44,7 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
         insecure: speak HTTP to the registry.
         scratch: a directory for Apptainer's cache and temporary files, about three times the size of the image.
         report: called with each line that Apptainer writes.
+        credentials: of the registry, instead of those of ``docker login``.
 
     Raises:
         ImageError: Apptainer is missing or failed, with its last lines; nothing is left at ``path``.
@@ -49,8 +62,9 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
     settings = [f"APPTAINER_CACHEDIR={cache}", f"APPTAINER_TMPDIR={temporary}"]
     settings += [setting.replace("APPTAINER", "SINGULARITY", 1) for setting in settings]
     options = ["--no-https"] if insecure and reference.startswith("docker://") else []
-    argv = [*dying_with_us("TERM"), "env", *settings, runtime, "build", *options, str(path), reference]
+    command = ["env", *settings, runtime, "build", *options, str(path), reference]
     try:
+        argv = [*dying_with_us("TERM"), *_logged_in(command, credentials, temporary)]
         _build(argv, reference, report)
         locate(path)
     except BaseException:
@@ -58,6 +72,22 @@ def convert(reference: str, path: Path, *, insecure: bool, scratch: Path, report
         raise
     finally:
         remove_tree(temporary)
+
+
+def _logged_in(command: list[str], credentials: Credentials | None, directory: Path) -> list[str]:
+    """Return a command with a registry's credentials in its environment, though in nobody's list of processes."""
+    if credentials is None:
+        return command
+    values = {"USERNAME": credentials.username, "PASSWORD": credentials.password}
+    lines = [
+        f"{program}_DOCKER_{field}={shlex.quote(value)}\n"
+        for program in ("APPTAINER", "SINGULARITY")
+        for field, value in values.items()
+    ]
+    number, name = tempfile.mkstemp(dir=directory.resolve())  # for us alone to read
+    with open(number, "wb") as file:
+        file.write("".join(lines).encode(errors="surrogateescape"))
+    return ["sh", "-c", WITH_ENVIRONMENT, name, *command]
 
 
 def unpack(path: Path, directory: Path) -> None:

@@ -73,7 +73,7 @@ class OciStore:
         self._session = RegistrySession(host, insecure=insecure, credentials=credentials)
         self._sharing = threading.Lock()
         self._repository = Repository(name, self._session, self.repository)
-        self._referrers = Referrers(self._session, images, self._repository.refusal) if images is not None else None
+        self._referrers = Referrers(self._repository, images) if images is not None else None
 
     def list(self) -> Iterator[StoredObject]:
         """Yield every SIF under the tag of a release; each is asked for, since a list of tags says nothing of them."""
@@ -168,7 +168,7 @@ class OciStore:
                 self._publish(release, Artifact(layer.sha256, layer.size), manifest, lambda _: None)
                 manifest = self._repository.sif(sif_tag(release)) or manifest
             if manifest.referrer is not None and self._referrers is not None:
-                self._referrers.remove(manifest.referrer)
+                self._referrers.remove(release, manifest.referrer)
             with self._repository.ask("DELETE", f"manifests/sha256:{manifest.sha256}") as answer:
                 self._check_deleted(key, answer)
 

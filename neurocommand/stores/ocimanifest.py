@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from neurocommand.model import SHA256, SIZE_LIMIT, Artifact
+from neurocommand.model import REPOSITORY, SHA256, SIZE_LIMIT, Artifact
 from neurocommand.registrysession import IMAGE_MANIFEST, INDEX
 
 CONFIG_TYPE = "application/vnd.sylabs.sif.config.v1+json"
@@ -116,7 +116,7 @@ def read(body: bytes) -> SifManifest | None:
 
 def _referrer(text: str) -> Referrer | None:
     repository, *digests = text.split("@")
-    if len(digests) != 2 or not all(SHA256.fullmatch(digest) for digest in digests):
+    if not REPOSITORY.fullmatch(repository) or len(digests) != 2 or not all(map(SHA256.fullmatch, digests)):
         return None
     return Referrer(repository, *digests)
 

@@ -6,21 +6,19 @@ in its image's repository; where the registry keeps no list of referrers itself,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
-import requests
-
-from neurocommand.errors import StoreError
 from neurocommand.layout import image_references, object_key
 from neurocommand.model import Artifact, Release
-from neurocommand.registrysession import ABSENT, IMAGE_MANIFEST, INDEX, MANIFEST_TYPES, RegistrySession, body_of
+from neurocommand.registrysession import ABSENT, IMAGE_MANIFEST, INDEX, MANIFEST_TYPES, body_of
 from neurocommand.registrysession import error_codes as codes
 from neurocommand.settings import RegistrySettings
 from neurocommand.stores import ocimanifest, ocinote
 from neurocommand.stores.ocimanifest import Descriptor, Referrer
+from neurocommand.stores.ocirepository import Repository
 from neurocommand.stores.ociupload import BlobUpload
 
-Refusal = Callable[[str, requests.Response], StoreError]
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 
 
@@ -28,15 +26,15 @@ class Referrers:
     """The referrers of the images of one registry.
 
     Args:
-        session: of the registry.
+        store: the repository that holds the SIFs, in the same registry.
         images: how images are named there.
-        refusal: makes an error of what was tried and an answer.
     """
 
-    def __init__(self, session: RegistrySession, images: RegistrySettings, refusal: Refusal) -> None:
-        self.session = session
+    def __init__(self, store: Repository, images: RegistrySettings) -> None:
+        self.session = store.session
         self.images = images
-        self.refusal = refusal
+        self.refusal = store.refusal
+        self.error = store.error
 
     def add(
         self, release: Release, artifact: Artifact, repository: str, send: Callable[[str], None]
@@ -57,17 +55,42 @@ class Referrers:
                 return self._added(release, artifact, subject, (repository, image.repository), send)
         return None
 
-    def remove(self, referrer: Referrer) -> None:
-        """Delete a referrer; one that is gone is no error."""
+    def remove(self, release: Release, referrer: Referrer) -> None:
+        """Delete a referrer; one that is gone is no error.
+
+        Whoever may write to the store says where it stands: what is not in a repository of the release's own image, or
+        is no SIF, stays.
+
+        Args:
+            release: whose SIF it is.
+            referrer: where it is said to stand.
+        """
+        if not self._may_hold(release, referrer.repository) or not self._is_sif_or_gone(referrer):
+            return
         tag = ocimanifest.referrers_tag(referrer.subject)
         listed = self._index(referrer.repository, tag)
-        index = ocimanifest.without_referrer(listed, referrer.sha256) if listed is not None else None
+        with self._a_list(referrer.repository, tag):
+            index = ocimanifest.without_referrer(listed, referrer.sha256) if listed is not None else None
         if index is not None:
             self._put(referrer.repository, tag, index, INDEX)
         url = self.session.url(referrer.repository, f"manifests/sha256:{referrer.sha256}")
         with self.session.ask("DELETE", url, referrer.repository) as answer:
             if answer.status_code not in (200, 202, 404):
                 raise self.refusal("cannot delete the referrer of an image", answer)
+
+    def _may_hold(self, release: Release, repository: str) -> bool:
+        images = image_references(release, self.images.url, self.images.templates)
+        with contextlib.suppress(ValueError):  # a name that no registry can hold
+            return any(image.repository == repository for image in images)
+        return False
+
+    def _is_sif_or_gone(self, referrer: Referrer) -> bool:
+        url = self.session.url(referrer.repository, f"manifests/sha256:{referrer.sha256}")
+        with self.session.ask("GET", url, referrer.repository, headers=_ACCEPT) as answer:
+            body = body_of(answer)
+            if answer.status_code not in (200, 404):
+                raise self.refusal("cannot read the referrer of an image", answer)
+        return answer.status_code == 404 or ocimanifest.read(body) is not None
 
     def _added(
         self,
@@ -120,9 +143,18 @@ class Referrers:
         """List a referrer under a tag (referrers tag schema)."""
         tag = ocimanifest.referrers_tag(subject.sha256)
         before = self._index(repository, tag)
-        index = ocimanifest.with_referrer(before, manifest)
+        with self._a_list(repository, tag):
+            index = ocimanifest.with_referrer(before, manifest)
         if index != before:
             self._put(repository, tag, index, INDEX)
+
+    @contextlib.contextmanager
+    def _a_list(self, repository: str, tag: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, RecursionError) as error:
+            said = f"{self.session.host} holds something under the tag {tag} of {repository} that lists no referrers"
+            raise self.error(said, "remove it there") from error
 
     def _index(self, repository: str, tag: str) -> bytes | None:
         url = self.session.url(repository, f"manifests/{tag}")

@@ -55,7 +55,8 @@ class Repository:
         """Return the error that an answer stands for; ``what`` says what was tried."""
         return ocifaults.refusal(f"store {self.store}: {what}", self.session.host, answer)
 
-    def _error(self, message: str, hint: str = "") -> StoreError:
+    def error(self, message: str, hint: str = "") -> StoreError:
+        """Return an error with the store's name."""
         return StoreError(f"store {self.store}: {message}", hint)
 
     def has_blob(self, artifact: Artifact) -> bool:
@@ -94,11 +95,11 @@ class Repository:
             if answer.status_code == 404:
                 if error_codes(body) & ABSENT:
                     return None
-                raise self._error(f"{self.session.host} answers 404, but not as a registry does", "is its url right?")
+                raise self.error(f"{self.session.host} answers 404, but not as a registry does", "is its url right?")
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip()
             if kind not in MANIFEST_TYPES:
                 shown = printable(kind) or "an unknown type"
-                raise self._error(f"{self.session.host} answers with {shown}, which is no image manifest")
+                raise self.error(f"{self.session.host} answers with {shown}, which is no image manifest")
         return ocimanifest.read(body) or Foreign()
 
     def tags(self) -> Iterator[str]:
@@ -116,7 +117,7 @@ class Repository:
             yield from self._listed(body)
             url = urljoin(url, following) if following else ""
         if url:
-            raise self._error("cannot be listed: its list of tags goes in a circle")
+            raise self.error("cannot be listed: its list of tags goes in a circle")
 
     def _listed(self, body: bytes) -> Sequence[str]:
         try:
@@ -124,5 +125,5 @@ class Repository:
         except (ValueError, KeyError, TypeError):
             tags = [None]
         if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-            raise self._error("cannot be listed: its answer is no list of tags", "is its url right?")
+            raise self.error("cannot be listed: its answer is no list of tags", "is its url right?")
         return tags

@@ -7,9 +7,13 @@ import os
 from pathlib import Path
 
 from neurocommand.files import digest_of
+from tests import images, oci_images
 from tests.images import run
-from tests.servers import Answer, WebServer
-from tests.world import World
+from tests.servers import Answer, Request, WebServer, forward_to, oci_registry
+from tests.world import DATE, World
+
+# The line of `htpasswd -Bbn ci s3cret`; the registry takes bcrypt only.
+HTPASSWD = "ci:$2y$05$/9aeHZKlVfVHAVw6ZLM5bOqiXYCJf6e5lq1aBc7BMsX9dcFYC1xvO"
 
 
 def test_sync_fills_a_registry_and_a_remote_and_apptainer_pulls_the_locked_sif(world: World, tmp_path: Path) -> None:
@@ -38,6 +42,41 @@ def test_sync_fills_a_registry_and_a_remote_and_apptainer_pulls_the_locked_sif(w
     )
     plan = json.loads(world.run("plan", "--json", env=env).out)
     assert (plan["actions"], plan["problems"]) == ([], [])
+
+
+def test_apptainer_is_logged_in_with_what_the_environment_says(world: World, tmp_path: Path) -> None:
+    """It has to be where the work is left to it."""
+    (tmp_path / "htpasswd").write_text(HTPASSWD + "\n")
+    with oci_registry(tmp_path, f"{{htpasswd: {{realm: tests, path: {tmp_path / 'htpasswd'}}}}}") as locked:
+        left = oci_images.image(images.small().file("environment", "x"))
+        left.push(locked.host, "neurodesk/small_1.0", DATE, ("ci", "s3cret"))
+        world.registry = locked.host
+        world.configure()
+        none = {"HOME": str(tmp_path), "NEUROCOMMAND_DEMO_USERNAME": "ci"}
+        done = world.run("--verbose", "convert", env={**none, "NEUROCOMMAND_DEMO_PASSWORD": "s3cret"})
+    assert done.code == 0, done.err
+    assert "left to apptainer build" in done.err
+    assert set(world.lock) == {"small_1.0_20260101"}
+
+
+def test_a_registry_that_has_an_image_but_does_not_give_it_is_passed_over_and_named(world: World) -> None:
+    has = forward_to(world.registry)
+
+    def respond(request: Request) -> Answer:
+        limited = Answer(429, headers={"Retry-After": "600"})
+        return has(request) if request.method == "HEAD" else limited
+
+    with WebServer(respond) as busy:
+        text = world.config.read_text().replace(
+            "registries: [", f"registries: [{{name: ghcr, url: '{busy.host}/neurodesk', insecure: true}}, "
+        )
+        world.config.write_text(text)
+        world.declare("small 1.0", "small 1.1")
+        done = world.run("--verbose", "convert")
+    assert done.code == 0, done.err
+    assert "small_1.0_20260101: ghcr: rate limited" in done.err
+    assert (busy.count("HEAD"), busy.count("GET")) in ((1, 1), (2, 1), (2, 2)), done.err
+    assert set(world.lock) == {"small_1.0_20260101", "small_1.1_20260101"}
 
 
 def test_a_registry_that_limits_the_rate_is_passed_over_and_named(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 from neurocommand.errors import ImageError, RefusedError
 from neurocommand.image import sif
 from neurocommand.image.tree import normalise
+from neurocommand.settings import Credentials
 from tests import images
 from tests.servers import Registry
 from tests.users import User
@@ -246,6 +247,43 @@ def test_a_registry_without_tls_by_digest(
     reference = f"docker://{registry.host}/neuro/small@{digest}"
     sif.convert(reference, tmp_path / "a.sif", insecure=True, scratch=tmp_path / "scratch", report=lines.append)
     assert dict(sif.recorded_environment(tmp_path / "a.sif") or ()) == images.SMALL_ENVIRONMENT
+
+
+ODD = "p'w $(id) \"\\ ü\n#"
+
+
+def test_credentials_stand_in_the_environment_and_nowhere_else(
+    tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin/apptainer"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f"cat /proc/[0-9]*/cmdline >{tmp_path}/words 2>/dev/null\n"
+        f"env -0 >{tmp_path}/environment\n"
+        f"find {tmp_path}/scratch -type f >{tmp_path}/files\n"
+        "exit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(ImageError):
+        sif.convert(
+            "docker://127.0.0.1:1/x",
+            tmp_path / "a.sif",
+            insecure=False,
+            scratch=tmp_path / "scratch",
+            report=lines.append,
+            credentials=Credentials("someone", ODD),
+        )
+    environment = (tmp_path / "environment").read_bytes().decode().split("\0")
+    for name in ("APPTAINER", "SINGULARITY"):
+        assert f"{name}_DOCKER_USERNAME=someone" in environment
+        assert f"{name}_DOCKER_PASSWORD={ODD}" in environment
+    words = (tmp_path / "words").read_bytes()
+    assert b"docker://127.0.0.1:1/x" in words
+    assert b"p'w" not in words
+    assert (tmp_path / "files").read_text() == ""
+    assert "APPTAINER_DOCKER_PASSWORD" not in os.environ
 
 
 CONVERT = """

@@ -11,7 +11,7 @@ import pytest
 from neurocommand.errors import StoreError, TransientStoreError, UsageError
 from neurocommand.model import StoredObject
 from neurocommand.stores.http import HttpStore
-from tests.servers import Answer, Respond, WebServer, own_certificate, refused_url, silent_server
+from tests.servers import Answer, Request, Respond, WebServer, own_certificate, refused_url, silent_server
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 DATA = b"12345"
@@ -47,6 +47,19 @@ def test_many_questions_take_one_connection(web_server: Serve) -> None:
         store.stat(key)
     assert len({request.connection for request in server.requests}) == 1
     store.close()
+
+
+def test_what_a_redirect_says_beside_its_address_is_not_read(web_server: Serve, tmp_path: Path) -> None:
+    size = 32 << 20
+
+    def respond(request: Request) -> Answer:
+        if request.path == "/there":
+            return Answer(body=DATA)
+        return Answer(302, b"x" * size, {"Location": "/there"}, rate=50 << 20)
+
+    server = web_server(respond)
+    assert HttpStore("web", server.url).get(KEY, tmp_path / "sif", nothing) == (SHA256, 5)
+    assert server.sent < size // 2
 
 
 @pytest.mark.parametrize("field", ["x-amz-meta-sha256", "X-Amz-Meta-Sha256", "X-Object-Meta-Sha256"])

@@ -297,6 +297,72 @@ def test_without_an_image_there_is_no_referrer(source: str | None, registry: Reg
     assert "annotations" not in manifest(registry, "neurodesk/sif", TAG).json()
 
 
+def say_where_the_referrer_is(registry: Registry, text: str) -> None:
+    """Put another manifest under the tag of the release, which says so."""
+    url = f"http://{registry.host}/v2/neurodesk/sif/manifests/{TAG}"
+    fields = {**manifest(registry, "neurodesk/sif", TAG).json(), "annotations": {"neurocommand.referrer": text}}
+    requests.put(url, json=fields, headers={"Content-Type": IMAGE_MANIFEST}, timeout=10).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["victim/other_1.0", "neurodesk/other_1.0", "neurodesk/small_1.0/../../victim/other_1.0", "victim/other_1.0?x=#"],
+)
+def test_nothing_is_deleted_outside_the_repositories_of_the_own_image(
+    repository: str, registry: Registry, web_server: Serve, tmp_path: Path
+) -> None:
+    path, artifact = file_of(tmp_path / "sent", 1000)
+    victims = {
+        name: push_sif(registry.host, name, "1", b"12345") for name in ("victim/other_1.0", "neurodesk/other_1.0")
+    }
+    server = web_server(forward_to(registry.host))
+    store = store_on(server.host, images=replace(images_of(registry), url=f"{server.host}/neurodesk"))
+    store.put(KEY, path, artifact, nothing)
+    sha256 = victims["victim/other_1.0"].partition(":")[2]
+    say_where_the_referrer_is(registry, f"{repository}@{sha256}@{'0' * 64}")
+    store.delete(KEY)
+    assert store.stat(KEY) is None
+    for name, digest in victims.items():
+        assert manifest(registry, name, digest).status_code == 200
+    assert {request.path.partition("/manifests/")[0] for request in server.requests if request.method == "DELETE"} == {
+        "/v2/neurodesk/sif"
+    }
+
+
+def test_the_image_itself_is_not_deleted_as_a_referrer(registry: Registry, tmp_path: Path) -> None:
+    source = image_of(registry, tmp_path)
+    path, artifact = file_of(tmp_path / "sent", 1000)
+    store = store_on(registry.host, images=images_of(registry))
+    store.put(KEY, path, artifact, nothing)
+    say_where_the_referrer_is(registry, f"neurodesk/small_1.0@{source}@{source}")
+    store.delete(KEY)
+    assert store.stat(KEY) is None
+    assert manifest(registry, "neurodesk/small_1.0", f"sha256:{source}").status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"manifests": 7}', b"[" * 100_000])
+def test_a_list_of_referrers_that_is_none_is_a_fault_of_the_store(
+    body: bytes, registry: Registry, web_server: Serve, tmp_path: Path
+) -> None:
+    source, behind, odd = image_of(registry, tmp_path), forward_to(registry.host), [False]
+
+    def respond(request: Request) -> Answer:
+        lists = request.method == "GET" and request.path.endswith(f"/manifests/sha256-{source}")
+        return Answer(body=body, headers={"Content-Type": INDEX}) if lists and odd[0] else behind(request)
+
+    server = web_server(respond)
+    store = store_on(server.host, images=replace(images_of(registry), url=f"{server.host}/neurodesk"))
+    path, artifact = file_of(tmp_path / "sent", 1000)
+    artifact = replace(artifact, source_digest=source)
+    store.put(KEY, path, artifact, nothing)
+    odd[0] = True
+    said = f"^store registry: .* under the tag sha256-{source} of neurodesk/small_1.0 that lists no referrers"
+    with pytest.raises(StoreError, match=said):
+        store.delete(KEY)
+    with pytest.raises(StoreError, match=said):
+        store.put(KEY, path, artifact, nothing)
+
+
 # --- what is under a tag ----------------------------------------------------------------------------------------------
 
 
