@@ -128,12 +128,14 @@ class RetentionSettings:
         floor: releases that the manifest must declare, so that anything may be deleted.
         cap: releases that one run may delete objects of, unless it is forced.
         pinned: release ids, or applications, that stay in any case.
+        gap_days: days that runs may be apart; more than that is taken for a clock that went wrong.
     """
 
     grace_days: int = 90
     floor: int = 10
     cap: int = 5
     pinned: frozenset[str] = frozenset()
+    gap_days: int = 40
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
     place = seen if stage.deploys else None
+    hold = pruning.doubt_about(seen)
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool, deployer = Spool(session.settings.spool), None
         if not asked.dry_run:
@@ -87,7 +88,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         judged = stage.prunes and asked.whole
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
         observation = observe_all(session, wanted, seen, spool, listing=judged)
-        retention = pruning.retention_of(session, wanted, observation.stores) if judged else None
+        retention = pruning.retention_of(session, wanted, observation, hold=hold) if judged else None
         whole = planning.make(
             wanted,
             session.lock.lock,
