@@ -71,6 +71,11 @@ class Asked:
 
 def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
+    if asked.prune and not session.configured_manifest:
+        raise UsageError(
+            "--prune does not go with --manifest: what another manifest leaves out may be wanted by the configured one",
+            "prune without --manifest, or set manifest in neurocommand.yaml",
+        )
     wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
     place = seen if stage.deploys else None
@@ -85,7 +90,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
                 deployer.prepare()
             spool.prepare()
         started = time.monotonic()
-        judged = stage.prunes and asked.whole
+        judged = stage.prunes and asked.whole and session.configured_manifest
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
         observation = observe_all(session, wanted, seen, spool, listing=judged)
         retention = pruning.retention_of(session, wanted, observation, hold=hold) if judged else None

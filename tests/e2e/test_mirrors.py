@@ -388,6 +388,23 @@ def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(mirrors: M
     assert len(list((mirrors.world.path / "first aside").glob("*.simg"))) == 4
 
 
+def test_another_manifest_neither_prunes_nor_dates_what_the_configured_one_names(mirrors: Mirrors) -> None:
+    mirrors.fill(2, seed=20)
+    assert mirrors.world.run("mirror").code == 0
+    whole = mirrors.world.path / "whole.json"
+    (mirrors.world.path / "apps.json").rename(whole)
+    mirrors.world.declare("tool0 1.0")
+    part = (mirrors.world.path / "apps.json").rename(mirrors.world.path / "part.json")
+    whole.rename(mirrors.world.path / "apps.json")
+    for verb in ("mirror", "sync", "plan"):
+        refused = mirrors.world.run(verb, "--prune", "--manifest", str(part))
+        assert refused.code == 2
+        assert "--prune does not go with --manifest" in refused.err
+    assert mirrors.world.run("mirror", "--manifest", str(part)).code in (0, 1)
+    assert unlisted(mirrors)["unlisted"] == {}
+    assert mirrors.world.run("mirror", "--prune", "--manifest", "apps.json").code == 0
+
+
 def at(mirrors: Mirrors, shift: str) -> str:
     """Prune with a clock that is off, and return the day by that clock."""
     done = subprocess.run(
