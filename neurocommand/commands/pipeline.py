@@ -71,11 +71,8 @@ class Asked:
 
 def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
-    if asked.prune and not session.configured_manifest:
-        raise UsageError(
-            "--prune does not go with --manifest: what another manifest leaves out may be wanted by the configured one",
-            "prune without --manifest, or set manifest in neurocommand.yaml",
-        )
+    if asked.prune:
+        _refuse_prune_of_a_part(session, asked)
     wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
     place = seen if stage.deploys else None
@@ -121,6 +118,25 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             return show(plan, as_json=asked.as_json)
         made = workshop(session, wanted, deployer, spool, stored=stored)
         return apply_and_show(session, plan, made, as_json=asked.as_json)
+
+
+def _refuse_prune_of_a_part(session: Session, asked: Asked) -> None:
+    """Refuse deletions where less than all is looked at.
+
+    Raises:
+        UsageError: not the whole of the configured manifest is asked for, or not the configured root.
+    """
+    hint = "prune in a run of its own: neurocommand mirror --prune"
+    if not asked.whole:
+        raise UsageError("--prune takes the whole manifest: it goes neither with a RELEASE nor with --shard", hint)
+    if not session.configured_manifest:
+        raise UsageError(
+            "--prune does not go with --manifest: what another manifest leaves out may be wanted by the configured one",
+            "prune without --manifest, or set manifest in neurocommand.yaml",
+        )
+    root = session.settings.root
+    if asked.root is not None and root is not None and config.checked_root(asked.root) != root:
+        raise UsageError("--prune does not go with another --root: what the configured one holds is not seen", hint)
 
 
 def _wanted(manifest: Manifest, asked: Asked) -> Manifest:

@@ -405,6 +405,24 @@ def test_another_manifest_neither_prunes_nor_dates_what_the_configured_one_names
     assert mirrors.world.run("mirror", "--prune", "--manifest", "apps.json").code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("sync", "tool0"), "goes neither with a RELEASE nor with --shard"),
+        (("mirror", "tool0"), "goes neither with a RELEASE nor with --shard"),
+        (("plan", "tool0"), "goes neither with a RELEASE nor with --shard"),
+        (("sync", "--shard", "1/2"), "goes neither with a RELEASE nor with --shard"),
+        (("sync", "--root", "other"), "does not go with another --root"),
+    ],
+)
+def test_prune_is_refused_where_less_than_all_is_looked_at(mirrors: Mirrors, words: tuple[str, ...], why: str) -> None:
+    mirrors.world.declare("tool0 1.0")
+    refused = mirrors.world.run(*words, "--prune")
+    assert refused.code == 2
+    assert why in refused.err
+    assert mirrors.world.run("sync", "--prune", "--root", "root", "--dry-run").code == 0
+
+
 def at(mirrors: Mirrors, shift: str) -> str:
     """Prune with a clock that is off, and return the day by that clock."""
     done = subprocess.run(
