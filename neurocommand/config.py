@@ -271,5 +271,5 @@ def _lock_beside(manifest: str, state: Path) -> Path:
 
 def _retention(entry: dict[str, Any]) -> RetentionSettings:
     # JSON Schema takes 8.0 for a whole number, too
-    numbers = {name: int(entry[name]) for name in ("grace_days", "floor", "cap")}
+    numbers = {name: int(entry[name]) for name in ("grace_days", "gap_days", "floor", "cap")}
     return RetentionSettings(**numbers, pinned=frozenset(entry["pinned"]))

@@ -88,7 +88,7 @@ def store(
     match entry["kind"]:
         case "directory":
             path, writable = path_of(entry["path"], base), entry.get("writable", True)
-            mode = entry.get("mode", "copy")
+            mode = entry.get("mode")
             url = entry.get("url", "").rstrip("/")
             return DirectorySettings(entry["name"], path, writable, entry.get("create", False), mode, url)
         case "s3":
@@ -101,7 +101,7 @@ def store(
                 profile=entry.get("profile"),
                 anonymous=entry.get("anonymous", False),
                 writable=entry.get("writable", not entry.get("anonymous", False)),
-                mode=entry.get("mode", "copy"),
+                mode=entry.get("mode"),
                 url=entry.get("url", "").rstrip("/"),
                 part_size=int(entry.get("part_size", 8)) << 20,  # JSON Schema takes 8.0 for a whole number, too
                 concurrency=int(entry.get("concurrency", 4)),
@@ -112,7 +112,7 @@ def store(
                 remote=entry["remote"],
                 writable=entry.get("writable", True),
                 url=entry.get("url", "").rstrip("/"),
-                mode=entry.get("mode", "copy"),
+                mode=entry.get("mode"),
             )
         case "oci":
             return _oci(entry, registries, state, environ)
@@ -140,7 +140,7 @@ def _oci(
         writable=entry.get("writable", True),
         state=state / "uploads" / name,
         credentials=_credentials(name, environ),
-        mode=entry.get("mode", "copy"),
+        mode=entry.get("mode"),
     )
 
 

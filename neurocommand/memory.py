@@ -1,6 +1,7 @@
-"""unlisted.json in the state directory: when a release was first seen unlisted, and every DOI that was ever stated.
+"""unlisted.json in the state directory: since when releases are unlisted, and all that was ever listed or had a DOI.
 
-Format: ``{"version": 1, "unlisted": {"<release id>": "YYYY-MM-DD"}, "dois": {"<release id>": "10.…"}}``, sorted.
+Format: ``{"version": 2, "before": "YYYY-MM-DD", "latest": "YYYY-MM-DD", "unlisted": {"<release id>": "YYYY-MM-DD"},
+"dois": {"<release id>": "10.…"}, "listed": ["<release id>"]}``, sorted; the two days of runs may be null.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from neurocommand.errors import Fault, FaultsError
 from neurocommand.model import Release
 from neurocommand.retention import Memory
 
-VERSION = 1
+VERSION = 2
+_MEMBERS = ("version", "before", "latest", "unlisted", "dois", "listed")
 NAME = "unlisted.json"
 
 
@@ -28,32 +30,43 @@ def parse(text: str, filename: str) -> Memory:
     document = jsontext.read(text, filename)
     faults = list(document.faults)
     value: Any = document.value
-    unlisted: dict[Release, datetime.date] = {}
-    dois: dict[Release, str] = {}
+    memory = Memory()
     try:
-        if set(value) != {"version", "unlisted", "dois"} or value["version"] != VERSION:
-            raise ValueError(f"has the members version ({VERSION}), unlisted and dois")
-        unlisted = {Release.parse(name): datetime.date.fromisoformat(day) for name, day in value["unlisted"].items()}
-        dois = {Release.parse(name): str(doi) for name, doi in value["dois"].items()}
+        if set(value) != set(_MEMBERS) or value["version"] != VERSION:
+            raise ValueError(f"is of version {VERSION} and has the members {', '.join(_MEMBERS)}")
+        memory = Memory(
+            {Release.parse(name): datetime.date.fromisoformat(day) for name, day in value["unlisted"].items()},
+            {Release.parse(name): str(doi) for name, doi in value["dois"].items()},
+            frozenset(Release.parse(name) for name in value["listed"]),
+            _day(value["latest"]),
+            _day(value["before"]),
+        )
     except (ValueError, TypeError, AttributeError) as error:
         faults.append(Fault(document.line(()), "", str(error)))
     if faults:
         raise FaultsError(filename, tuple(faults))
-    return Memory(unlisted, dois)
+    return memory
+
+
+def _day(value: str | None) -> datetime.date | None:
+    return None if value is None else datetime.date.fromisoformat(value)
 
 
 def render(memory: Memory) -> str:
     """Return it as text, one release per line, sorted by id."""
     members = {
         "version": VERSION,
+        "before": memory.before and memory.before.isoformat(),
+        "latest": memory.latest and memory.latest.isoformat(),
         "unlisted": {release.id: day.isoformat() for release, day in sorted(memory.unlisted.items())},
         "dois": {release.id: doi for release, doi in sorted(memory.dois.items())},
+        "listed": [release.id for release in sorted(memory.listed)],
     }
     return json.dumps(members, indent=2) + "\n"
 
 
 def load(path: Path) -> Memory:
-    """Read the file; one that does not exist is an empty history, which starts every grace anew.
+    """Read the file; one that does not exist is an empty history, by which nothing may go (``Memory.listed``).
 
     Raises:
         FaultsError: the file has a fault.

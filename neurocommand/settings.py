@@ -8,6 +8,7 @@ from typing import Literal
 
 from neurocommand.model import Format
 
+# of a store: None, where none is given, is "sync" for the primary and "copy" for a mirror
 Mode = Literal["copy", "sync"]
 
 
@@ -50,7 +51,7 @@ class DirectorySettings:
     path: Path
     writable: bool
     create: bool
-    mode: Mode = "copy"
+    mode: Mode | None = None
     url: str = ""
 
 
@@ -66,7 +67,7 @@ class S3Settings:
     profile: str | None
     anonymous: bool
     writable: bool
-    mode: Mode = "copy"
+    mode: Mode | None = None
     url: str = ""
     part_size: int = 8 << 20
     concurrency: int = 4
@@ -102,7 +103,7 @@ class OciSettings:
     writable: bool
     state: Path
     credentials: Credentials | None = None
-    mode: Mode = "copy"
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class RcloneSettings:
     remote: str
     writable: bool
     url: str = ""
-    mode: Mode = "copy"
+    mode: Mode | None = None
 
 
 StoreSettings = DirectorySettings | S3Settings | RcloneSettings | OciSettings | HttpSettings
@@ -128,12 +129,14 @@ class RetentionSettings:
         floor: releases that the manifest must declare, so that anything may be deleted.
         cap: releases that one run may delete objects of, unless it is forced.
         pinned: release ids, or applications, that stay in any case.
+        gap_days: days that runs may be apart; more than that is taken for a clock that went wrong.
     """
 
     grace_days: int = 90
     floor: int = 10
     cap: int = 5
     pinned: frozenset[str] = frozenset()
+    gap_days: int = 40
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,9 @@ class Settings:
 
     @property
     def prunable(self) -> frozenset[str]:
-        """Names of the stores that may lose objects: the primary (the first writable), and mirrors that sync."""
+        """Names of the stores that may lose objects: those that sync, and the primary unless it is told to copy.
+
+        The primary is the first writable one.
+        """
         writable = [store for store in self.stores if not isinstance(store, HttpSettings) and store.writable]
-        return frozenset(store.name for store in writable if store is writable[0] or store.mode == "sync")
+        return frozenset(s.name for s in writable if s.mode == "sync" or (s is writable[0] and s.mode is None))

@@ -106,9 +106,9 @@ def test_a_file_replaces_top_level_keys_and_merges_sections(tmp_path: Path) -> N
     assert found.spool == Path("/big/spool")
     assert found.stores == (
         DirectorySettings("d", tmp_path / "store", False, False),
-        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, "copy", "", 8 << 20, 4),
-        S3Settings("a", "bucket", None, None, "", None, True, False, "copy", "https://x/b", 64 << 20, 2),
-        DirectorySettings("e", tmp_path / "served", True, False, "copy", "http://x/e"),
+        S3Settings("s", "bucket", "http://127.0.0.1:1", "r", "p/", "x", False, True, None, "", 8 << 20, 4),
+        S3Settings("a", "bucket", None, None, "", None, True, False, None, "https://x/b", 64 << 20, 2),
+        DirectorySettings("e", tmp_path / "served", True, False, None, "http://x/e"),
         HttpSettings("h", "https://x/y", (404, 410)),
     )
     assert found.registries[0].templates == entries.DEFAULT_TEMPLATES
@@ -503,6 +503,21 @@ def test_the_primary_and_mirrors_that_sync_may_lose_objects(tmp_path: Path) -> N
         "  - {name: c, kind: directory, path: c, mode: copy}\n"
     )
     assert config.load(write(tmp_path / "n.yaml", stores), {}).prunable == {"p", "s"}
+
+
+@pytest.mark.parametrize(
+    "primary",
+    [
+        "kind: directory, path: p",
+        "kind: s3, bucket: bucket",
+        "kind: rclone, remote: 'p:p'",
+        "kind: oci, url: host/path",
+    ],
+)
+@pytest.mark.parametrize(("mode", "may"), [("", True), (", mode: sync", True), (", mode: copy", False)])
+def test_a_primary_that_is_told_to_copy_loses_nothing(tmp_path: Path, primary: str, mode: str, may: bool) -> None:
+    text = f"stores:\n  - {{name: p, {primary}{mode}}}\n  - {{name: s, kind: directory, path: s, mode: sync}}\n"
+    assert config.load(write(tmp_path / "n.yaml", text), {}).prunable == ({"p", "s"} if may else {"s"})
 
 
 def test_limits_merge_with_the_defaults(tmp_path: Path) -> None:

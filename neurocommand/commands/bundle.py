@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from neurocommand import lock
-from neurocommand.commands import report
+from neurocommand.commands import identity, report
 from neurocommand.commands.session import Session, takes_manifest, takes_releases
 from neurocommand.download import fetch as download
 from neurocommand.errors import DownloadError, ImmutableError, NeurocommandError, UsageError
@@ -77,8 +77,9 @@ def export(session: Session, directory: Path, releases: tuple[str, ...]) -> int:
 def import_(session: Session, directory: Path) -> int:
     """Put the releases of a bundle into the primary store, and lock them.
 
-    Every file is held against the bundle's lock while it is read; a release that is locked here with other bytes is
-    refused (exit 4), and then nothing of the bundle is taken.
+    Every file is held against the bundle's lock while it is read; a release that is locked here with other bytes, or
+    not locked but deployed or in a store with other bytes, is refused (exit 4), and then nothing of the bundle is
+    taken.
 
     \b
     Examples:
@@ -95,6 +96,7 @@ def import_(session: Session, directory: Path) -> int:
         raise UsageError("no writable store to import to", "add one to neurocommand.yaml")
     failed = 0
     with session.closing_stores(), RunLock(session.settings.state / "lock"), session.console:
+        identity.refuse_other_bytes(session, bundled.artifacts, primary)
         for release, artifact in bundled.artifacts.items():
             try:
                 _put(session, primary, directory, release, artifact)

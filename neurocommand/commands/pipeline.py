@@ -76,11 +76,14 @@ class Asked:
 
 def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
+    if asked.prune:
+        _refuse_prune_of_a_part(session, asked)
     wanted = _wanted(session.manifest, asked)
     seen = _place(session, asked.root)
     if asked.min_free is not None:
         space.require(session.settings.spool, asked.min_free)
     place = seen if stage.deploys else None
+    hold = pruning.doubt_about(seen)
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool, deployer = Spool(session.settings.spool), None
         if not asked.dry_run:
@@ -91,10 +94,10 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
                 deployer.prepare()
             spool.prepare()
         started = time.monotonic()
-        judged = stage.prunes and asked.whole
+        judged = stage.prunes and asked.whole and session.configured_manifest
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
         observation = observe_all(session, wanted, seen, spool, listing=judged)
-        retention = pruning.retention_of(session, wanted, observation.stores) if judged else None
+        retention = pruning.retention_of(session, wanted, observation, hold=hold) if judged else None
         whole = planning.make(
             wanted,
             session.lock.lock,
@@ -123,6 +126,25 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             return show(plan, as_json=asked.as_json)
         made = dataclasses.replace(workshop(session, wanted, deployer, spool, stored=stored), image=asked.image)
         return apply_and_show(session, plan, made, as_json=asked.as_json)
+
+
+def _refuse_prune_of_a_part(session: Session, asked: Asked) -> None:
+    """Refuse deletions where less than all is looked at.
+
+    Raises:
+        UsageError: not the whole of the configured manifest is asked for, or not the configured root.
+    """
+    hint = "prune in a run of its own: neurocommand mirror --prune"
+    if not asked.whole:
+        raise UsageError("--prune takes the whole manifest: it goes neither with a RELEASE nor with --shard", hint)
+    if not session.configured_manifest:
+        raise UsageError(
+            "--prune does not go with --manifest: what another manifest leaves out may be wanted by the configured one",
+            "prune without --manifest, or set manifest in neurocommand.yaml",
+        )
+    root = session.settings.root
+    if asked.root is not None and root is not None and config.checked_root(asked.root) != root:
+        raise UsageError("--prune does not go with another --root: what the configured one holds is not seen", hint)
 
 
 def _wanted(manifest: Manifest, asked: Asked) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+import os
 
 from neurocommand import memory
 from neurocommand.actions import Delete, Plan, Retire
@@ -11,8 +11,9 @@ from neurocommand.commands import report
 from neurocommand.commands.session import Session
 from neurocommand.errors import RefusedError
 from neurocommand.files import write_atomically
+from neurocommand.layout import Root
 from neurocommand.manifest import Manifest
-from neurocommand.observation import Deployed, HalfDeployed, Observation, StoreView
+from neurocommand.observation import Deployed, HalfDeployed, Observation
 from neurocommand.retention import Retention
 
 # more retirements than this in one run, and more than this share of what is deployed (or than half), need --force
@@ -20,16 +21,35 @@ RETIRE_FLOOR = 3
 RETIRE_SHARE = 0.1
 
 
-def retention_of(session: Session, wanted: Manifest, views: Iterable[StoreView]) -> Retention:
-    """Return what deletions are judged by after this run's look at the stores.
+def doubt_about(root: Root | None) -> str:
+    """Say why what is deployed cannot be told; empty when it can, or when there is no root.
+
+    To be asked before anything is made under the root: an empty directory may be a disk that is not mounted.
+    """
+    if root is None or os.path.isdir(root.state):
+        return ""
+    return f"what is deployed cannot be told: {root.path} is no root, or its disk is not mounted"
+
+
+def retention_of(session: Session, wanted: Manifest, observation: Observation, *, hold: str) -> Retention:
+    """Return what deletions are judged by after this run's look at the stores and the root.
+
+    Args:
+        session: the run.
+        wanted: the whole manifest.
+        observation: what stores and the root hold.
+        hold: why nothing may be deleted at all; empty when something may.
 
     Raises:
         FaultsError: what earlier runs saw cannot be read.
     """
     today = datetime.datetime.now(datetime.timezone.utc).date()
     seen = memory.load(session.settings.state / memory.NAME)
-    held = {release for view in views for release in view.objects}
-    return Retention(session.settings.retention, seen.after(wanted, held, today), today, session.settings.prunable)
+    held = {release for view in observation.stores for release in view.objects}
+    deployed = observation.root.deployments.keys() if observation.root is not None else ()
+    policy = session.settings.retention
+    known = seen.after(wanted, held, today, gap_days=policy.gap_days, deployed=deployed)
+    return Retention(policy, known, today, session.settings.prunable, hold)
 
 
 def remember(session: Session, retention: Retention, observation: Observation) -> None:

@@ -87,6 +87,19 @@ class Session:
         return follow.shown(self.settings.manifest)
 
     @functools.cached_property
+    def configured_manifest(self) -> bool:
+        """Whether the manifest in effect is the configured one, not another that ``--manifest`` names."""
+        from neurocommand import config
+
+        if self.manifest_path is None:
+            return True
+        source = config.load(self.config_path).manifest
+        if config.is_address(source):
+            return False
+        path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
+        return path.resolve() == self.manifest_path.resolve()
+
+    @functools.cached_property
     def lock(self) -> LockFile:
         """The lock that goes with the manifest."""
         return LockFile(self.settings.lock)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from neurocommand.model import Artifact
+from neurocommand.stores.directory import DirectoryStore
 from tests.world import World, listing, sha256
 
 SMALL = "small 1.0"
@@ -86,6 +91,54 @@ def test_a_bundle_that_contradicts_the_lock_is_refused_whole(elsewhere: World, b
     done = elsewhere.run("bundle", "import", str(bundle))
     assert done.code == 4
     assert not elsewhere.object(SMALL).exists()
+
+
+def forge(state_digest: bool, path: Path, size: int) -> bytes:
+    """Put other bytes of a size where an object is, with or without a digest that the store states of them."""
+    data = bytes(size)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    if state_digest:
+        DirectoryStore("forged", path.parent).put(
+            path.name, path, Artifact(hashlib.sha256(data).hexdigest(), size), lambda _: None
+        )
+    return data
+
+
+@pytest.mark.parametrize("where", ["store", "second"])
+@pytest.mark.parametrize("less", [0, 1])
+@pytest.mark.parametrize("state_digest", [False, True])
+def test_other_bytes_that_nobody_locked_are_not_replaced(
+    elsewhere: World, bundle: Path, where: str, less: int, state_digest: bool
+) -> None:
+    elsewhere.configure(
+        "[{name: local, kind: directory, path: store}, {name: second, kind: directory, path: second},"
+        " {name: web, kind: http, url: 'http://127.0.0.1:9'}]"
+    )
+    path = elsewhere.object(SMALL, where)
+    data = forge(state_digest, path, (bundle / KEY).stat().st_size - less)
+    done = elsewhere.run("bundle", "import", str(bundle))
+    assert done.code == 4
+    assert f"is not locked here, and store {'local' if where == 'store' else where} holds " in done.err
+    assert path.read_bytes() == data
+    assert [p.name for p in elsewhere.path.glob("st*/*.simg")] == ([KEY] if where == "store" else [])
+    assert not (elsewhere.path / "apps.lock.json").exists()
+    path.write_bytes((bundle / KEY).read_bytes())
+    assert elsewhere.run("bundle", "import", str(bundle)).code == 0
+
+
+def test_other_bytes_that_are_deployed_are_not_replaced(elsewhere: World, bundle: Path, synced: World) -> None:
+    shutil.copytree(synced.root, elsewhere.root, symlinks=True)
+    record = elsewhere.deployed(SMALL) / "record.json"
+    true = record.read_text()
+    record.write_text(true.replace(synced.lock["small_1.0_20260101"]["sha256"], "0" * 64))
+    done = elsewhere.run("bundle", "import", str(bundle))
+    assert (done.code, "the root holds sha256 000" in done.err) == (4, True), done.err
+    record.write_text(re.sub(r'"record": *\d+', '"record": 99', true))
+    assert elsewhere.run("bundle", "import", str(bundle)).code == 3
+    assert not elsewhere.object(SMALL).exists()
+    record.write_text(true)
+    assert elsewhere.run("bundle", "import", str(bundle)).code == 0
 
 
 def test_what_is_no_bundle_or_not_locked_is_told(world: World) -> None:

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ class Mirrors:
         self.s3.create_bucket(Bucket=BUCKET)
         self.data: dict[Release, bytes] = {}
         world.configure(STORES % moto_url, FEW)
+        (world.root / ".neurocommand").mkdir(parents=True)
 
     def fill(self, number: int, seed: int, most: int = 4000) -> list[Release]:
         """Lock so many releases, of at most so many bytes, and upload each to all stores with the real command."""
@@ -226,12 +228,27 @@ def test_a_store_that_is_down_is_shown_and_with_a_quorum_not_fatal(mirrors: Mirr
 
 
 def unlist(mirrors: Mirrors, *labels: str, days: int) -> None:
-    """Declare only some, and let the others have been unlisted so many days ago."""
+    """Declare only some, and let the others have been unlisted so many days ago, and the last run yesterday."""
     mirrors.world.declare(*labels)
-    day = (datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=days)).isoformat()
     live = {mirrors.world.release(label) for label in labels}
-    gone = {release.id: day for release in mirrors.data if release not in live}
-    (mirrors.world.path / "state/unlisted.json").write_text(json.dumps({"version": 1, "unlisted": gone, "dois": {}}))
+    remember(mirrors, dict.fromkeys((release.id for release in mirrors.data if release not in live), days))
+
+
+def remember(mirrors: Mirrors, gone: dict[str, int], **more: object) -> None:
+    """Let releases have been unlisted so many days ago, the last run yesterday, and all have been in the manifest."""
+
+    def day(days: int) -> str:
+        return (datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=days)).isoformat()
+
+    memory = {
+        "version": 2,
+        "before": day(2),
+        "latest": day(1),
+        "unlisted": {release: day(days) for release, days in gone.items()},
+        "dois": {},
+        "listed": [release.id for release in mirrors.data],
+    }
+    (mirrors.world.path / "state/unlisted.json").write_text(json.dumps({**memory, **more}))
 
 
 def unlisted(mirrors: Mirrors) -> dict[str, Any]:
@@ -241,12 +258,13 @@ def unlisted(mirrors: Mirrors) -> dict[str, Any]:
 
 def test_an_unlisted_release_stays_for_its_grace_and_goes_with_prune_only(mirrors: Mirrors) -> None:
     one, two = mirrors.fill(2, seed=6)
+    assert mirrors.world.run("mirror").code == 0
     mirrors.world.declare("tool0 1.0")
     first = mirrors.world.run("-v", "mirror", "--prune")
     assert (first.code, first.out) == (0, "nothing to do\n")
     assert f"{two}: stays: unlisted since " in first.err
     assert list(unlisted(mirrors)["unlisted"]) == [two.id]
-    unlist(mirrors, "tool0 1.0", days=31)
+    unlist(mirrors, "tool0 1.0", days=33)
     listed = mirrors.world.run("mirror")
     assert (listed.code, listed.out) == (0, "nothing to do\n")
     assert f"{two}: may be deleted from first: unlisted since " in listed.err
@@ -264,7 +282,7 @@ def test_an_unlisted_release_stays_for_its_grace_and_goes_with_prune_only(mirror
 
 def test_a_release_that_comes_back_starts_a_new_grace(mirrors: Mirrors) -> None:
     _, two = mirrors.fill(2, seed=7)
-    unlist(mirrors, "tool0 1.0", days=31)
+    unlist(mirrors, "tool0 1.0", days=33)
     mirrors.world.declare("tool0 1.0", "tool1 1.0")
     assert mirrors.world.run("mirror", "--prune").out == "nothing to do\n"
     assert unlisted(mirrors)["unlisted"] == {}
@@ -275,7 +293,7 @@ def test_a_release_that_comes_back_starts_a_new_grace(mirrors: Mirrors) -> None:
 
 def test_more_than_the_cap_is_refused_whole_without_force(mirrors: Mirrors) -> None:
     releases = mirrors.fill(8, seed=8)
-    unlist(mirrors, "tool0 1.0", days=31)
+    unlist(mirrors, "tool0 1.0", days=33)
     refused = mirrors.world.run("mirror", "--prune")
     assert refused.code == 3
     assert "deletes the objects of 7 releases, the cap is 5" in refused.err
@@ -295,7 +313,7 @@ def test_an_empty_manifest_deletes_nothing_however_it_is_forced(mirrors: Mirrors
 
 def test_a_memory_that_cannot_be_read_deletes_nothing(mirrors: Mirrors) -> None:
     mirrors.fill(2, seed=10)
-    unlist(mirrors, "tool0 1.0", days=31)
+    unlist(mirrors, "tool0 1.0", days=33)
     path = mirrors.world.path / "state/unlisted.json"
     path.write_text(path.read_text()[:-5])
     done = mirrors.world.run("mirror", "--prune")
@@ -314,8 +332,7 @@ def test_a_doi_protects_for_good_even_when_its_group_is_gone(mirrors: Mirrors) -
     assert mirrors.world.run("mirror").code == 0
     remembered = unlisted(mirrors)
     assert remembered["dois"] == {two.id: "10.5281/zenodo.1"}
-    remembered["unlisted"] = {two.id: "2000-01-01"}
-    (mirrors.world.path / "state/unlisted.json").write_text(json.dumps(remembered))
+    remember(mirrors, {two.id: 999}, dois=remembered["dois"])
     done = mirrors.world.run("-v", "mirror", "--prune")
     assert "stays: published under DOI 10.5281/zenodo.1" in done.err
     assert f"{two}.simg" in mirrors.read("first")
@@ -411,13 +428,43 @@ def test_when_everything_fails_nothing_is_claimed_and_nothing_deleted(quorum: st
     assert len(list((mirrors.world.path / "first aside").glob("*.simg"))) == 4
 
 
-@pytest.mark.parametrize(("shift", "may_go"), [("-1d", False), ("+1d", False), ("+3d", True)])
-def test_a_clock_that_is_a_day_wrong_deletes_nothing_that_is_in_its_grace(
-    mirrors: Mirrors, shift: str, may_go: bool
-) -> None:
-    _, two = mirrors.fill(2, seed=16)
-    # two days before the grace is over; the third case shows that the clock is really shifted
-    unlist(mirrors, "tool0 1.0", days=28)
+def test_another_manifest_neither_prunes_nor_dates_what_the_configured_one_names(mirrors: Mirrors) -> None:
+    mirrors.fill(2, seed=20)
+    assert mirrors.world.run("mirror").code == 0
+    whole = mirrors.world.path / "whole.json"
+    (mirrors.world.path / "apps.json").rename(whole)
+    mirrors.world.declare("tool0 1.0")
+    part = (mirrors.world.path / "apps.json").rename(mirrors.world.path / "part.json")
+    whole.rename(mirrors.world.path / "apps.json")
+    for verb in ("mirror", "sync", "plan"):
+        refused = mirrors.world.run(verb, "--prune", "--manifest", str(part))
+        assert refused.code == 2
+        assert "--prune does not go with --manifest" in refused.err
+    assert mirrors.world.run("mirror", "--manifest", str(part)).code in (0, 1)
+    assert unlisted(mirrors)["unlisted"] == {}
+    assert mirrors.world.run("mirror", "--prune", "--manifest", "apps.json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("sync", "tool0"), "goes neither with a RELEASE nor with --shard"),
+        (("mirror", "tool0"), "goes neither with a RELEASE nor with --shard"),
+        (("plan", "tool0"), "goes neither with a RELEASE nor with --shard"),
+        (("sync", "--shard", "1/2"), "goes neither with a RELEASE nor with --shard"),
+        (("sync", "--root", "other"), "does not go with another --root"),
+    ],
+)
+def test_prune_is_refused_where_less_than_all_is_looked_at(mirrors: Mirrors, words: tuple[str, ...], why: str) -> None:
+    mirrors.world.declare("tool0 1.0")
+    refused = mirrors.world.run(*words, "--prune")
+    assert refused.code == 2
+    assert why in refused.err
+    assert mirrors.world.run("sync", "--prune", "--root", "root", "--dry-run").code == 0
+
+
+def at(mirrors: Mirrors, shift: str) -> str:
+    """Prune with a clock that is off, and return the day by that clock."""
     done = subprocess.run(
         ["faketime", "-f", shift, *mirrors.world.command("mirror", "--prune")],
         cwd=mirrors.world.path,
@@ -426,4 +473,62 @@ def test_a_clock_that_is_a_day_wrong_deletes_nothing_that_is_in_its_grace(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [f"{two}.simg" in mirrors.read(store) for store in ("first", "second")] == [not may_go] * 2
+    return str(unlisted(mirrors)["latest"])
+
+
+@pytest.mark.parametrize(
+    "shifts", [["-1d"], ["+1d"], ["+3d"], ["+400d"], ["+400d", "+0d"], ["-20000d", "+0d"], ["+20d", "+0d"]]
+)
+def test_a_clock_that_is_wrong_deletes_nothing_that_is_in_its_grace(mirrors: Mirrors, shifts: list[str]) -> None:
+    _, two = mirrors.fill(2, seed=16)
+    unlist(mirrors, "tool0 1.0", days=29)
+    latest = unlisted(mirrors)["latest"]
+    # a clock that is a day late shows the day of the run before
+    assert (at(mirrors, shifts[0]) == latest) == (shifts[0] == "-1d")
+    for shift in shifts[1:]:
+        at(mirrors, shift)
+    assert [f"{two}.simg" in mirrors.read(store) for store in ("first", "second")] == [True] * 2
+
+
+def test_a_first_look_without_a_clock_dates_nothing_in_1970(mirrors: Mirrors) -> None:
+    _, two = mirrors.fill(2, seed=17)
+    assert mirrors.world.run("mirror").code == 0
+    (mirrors.world.path / "state/unlisted.json").unlink()
+    at(mirrors, "-20000d")
+    mirrors.world.declare("tool0 1.0")
+    for shift in ("-20000d", "+0d", "+1d"):
+        at(mirrors, shift)
+    assert f"{two}.simg" in mirrors.read("first")
+
+
+def test_a_memory_that_is_lost_deletes_nothing_that_may_have_had_a_doi(mirrors: Mirrors) -> None:
+    _, two = mirrors.fill(2, seed=18)
+    unlist(mirrors, "tool0 1.0", days=999)
+    (mirrors.world.path / "state/unlisted.json").unlink()
+    for shift in ("+0d", "+35d", "+70d"):
+        at(mirrors, shift)
+    done = mirrors.world.run("-v", "mirror", "--prune", "--force")
+    assert f"{two}: stays: no run that is remembered saw it in the manifest: it may have had a DOI" in done.err
+    assert f"{two}.simg" in mirrors.read("first")
+
+
+def test_a_root_that_is_not_there_deletes_nothing_and_what_was_deployed_has_its_grace_then(mirrors: Mirrors) -> None:
+    _, two = mirrors.fill(2, seed=19)
+    root, aside = mirrors.world.root, mirrors.world.path / "disk"
+    (root / "containers" / two.id).mkdir(parents=True)
+    unlist(mirrors, "tool0 1.0", days=33)
+    root.rename(aside)
+    for _ in range(2):
+        done = mirrors.world.run("-v", "mirror", "--prune")
+        assert f"stays: what is deployed cannot be told: {root} is no root, or its disk is not mounted" in done.err
+        root.mkdir(exist_ok=True)  # the empty directory below a mount
+    # sync takes an empty directory for a new root: from now on it looks like one
+    assert "is no root, or its disk is not mounted" in mirrors.world.run("-v", "sync", "--prune").err
+    assert f"{two}.simg" in mirrors.read("first")
+    unlist(mirrors, "tool0 1.0", days=33)
+    shutil.rmtree(root)
+    aside.rename(root)
+    assert f"{two}: stays: still deployed under the root" in mirrors.world.run("-v", "mirror", "--prune").err
+    shutil.rmtree(root / "containers")
+    assert f"{two}: stays: unlisted since " in mirrors.world.run("-v", "mirror", "--prune").err
+    assert f"{two}.simg" in mirrors.read("first")
