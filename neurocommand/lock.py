@@ -39,14 +39,24 @@ class Lock:
         Raises:
             ImmutableError: the release is locked with other bytes.
         """
-        known = self.artifacts.get(release)
-        if known is not None and (known.sha256, known.size) != (artifact.sha256, artifact.size):
-            raise ImmutableError(
-                f"{release}: sha256 {artifact.sha256} ({artifact.size} bytes) is not the locked {known.sha256} "
-                f"({known.size} bytes)",
-                "a release id never changes its bytes: give the new build another build date",
-            )
-        return self if known is not None else Lock({**self.artifacts, release: artifact})
+        return self.united(Lock({release: artifact}))
+
+    def united(self, other: Lock) -> Lock:
+        """Return the lock with all that another one has, too; itself where that is nothing more.
+
+        Raises:
+            ImmutableError: the other one has a release with other bytes.
+        """
+        for release, artifact in other.artifacts.items():
+            known = self.artifacts.get(release)
+            if known is not None and (known.sha256, known.size) != (artifact.sha256, artifact.size):
+                raise ImmutableError(
+                    f"{release}: sha256 {artifact.sha256} ({artifact.size} bytes) is not the locked {known.sha256} "
+                    f"({known.size} bytes)",
+                    "a release id never changes its bytes: give the new build another build date",
+                )
+        added = {release: artifact for release, artifact in other.artifacts.items() if release not in self.artifacts}
+        return Lock({**self.artifacts, **added}) if added else self
 
 
 def parse(text: str, filename: str) -> Lock:
@@ -113,10 +123,19 @@ def load(path: Path) -> Lock:
 
 
 class LockFile:
-    """The lock on disk: what is recorded is durable before the call returns."""
+    """The lock on disk: what is recorded is durable before the call returns.
 
-    def __init__(self, path: Path) -> None:
-        self.lock = load(path)
+    Args:
+        path: its file.
+        known: what another lock has: it counts as locked here, too, but is not written.
+
+    Raises:
+        ImmutableError: the file has a release of ``known`` with other bytes.
+    """
+
+    def __init__(self, path: Path, known: Lock | None = None) -> None:
+        self._known = known or Lock()
+        self.lock = self._known.united(load(path))
         # behind a link, the file itself is replaced, not the link
         self.path = path.resolve()
 
@@ -147,12 +166,11 @@ class LockFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(self.path.parent):
             now = load(self.path)
-            united = now
-            for release, artifact in other.artifacts.items():
-                united = united.including(release, artifact)
+            united = now.united(other)
+            whole = self._known.united(united)
             if united is not now:
                 write_atomically(self.path, render(united))
-            self.lock = united
+            self.lock = whole
 
 
 @contextlib.contextmanager

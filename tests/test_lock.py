@@ -85,6 +85,19 @@ def test_two_runs_keep_what_the_other_locked(tmp_path: Path) -> None:
         one.record(other_release, A)
 
 
+def test_what_another_lock_has_counts_but_is_not_written(tmp_path: Path) -> None:
+    path, other_release = tmp_path / "apps.lock.json", Release("fsl", "6.0.5", "20220105")
+    file = LockFile(path, Lock({FSL: A}))
+    with pytest.raises(ImmutableError):
+        file.record(FSL, B)
+    assert not path.exists()
+    file.record(other_release, B)
+    assert file.lock.artifacts == {FSL: A, other_release: B}
+    assert LockFile(path).lock.artifacts == {other_release: B}
+    with pytest.raises(ImmutableError):
+        LockFile(path, Lock({other_release: A}))
+
+
 ENTRY = {"sha256": "a" * 64, "size": 1, "source_digest": None}
 
 

@@ -10,6 +10,7 @@ from neurocommand.actions import Adopt, Convert, Copy, Deploy, Retire, Rewrap, U
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import (
     Session,
+    takes_apart,
     takes_dry_run,
     takes_json,
     takes_manifest,
@@ -18,6 +19,7 @@ from neurocommand.commands.session import (
     takes_root,
     takes_shard,
 )
+from neurocommand.errors import UsageError
 
 STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True, prunes=True)
 
@@ -29,6 +31,7 @@ STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), d
 @click.option("--force", is_flag=True, help="Withdraw and delete more releases than the limits allow.")
 @takes_prune
 @takes_shard
+@takes_apart
 @takes_dry_run
 @takes_json
 @click.pass_obj
@@ -51,5 +54,8 @@ def command(
     Examples:
       neurocommand sync --dry-run
       neurocommand sync fsl/6.0.7.22 --root /srv/neuro
+      neurocommand sync --apart shards/fsl fsl    what others do at once: see `neurocommand plan --format slurm`
     """
+    if session.apart is not None and (root is not None or prune):
+        raise UsageError("--apart excludes --root and --prune", "give them to the sync that comes after all others")
     return pipeline.run(session, STAGE, pipeline.Asked(releases, root, dry_run, as_json, force, prune, shard))
