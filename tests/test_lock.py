@@ -14,6 +14,7 @@ from neurocommand import lock
 from neurocommand.errors import FaultsError, ImmutableError, UsageError
 from neurocommand.lock import Lock, LockFile
 from neurocommand.model import Artifact, Release
+from tests.durability import recorded
 
 FSL = Release("fsl", "6.0.4", "20210105")
 A, B = Artifact("a" * 64, 1, "c" * 64), Artifact("b" * 64, 1)
@@ -83,6 +84,12 @@ def test_two_runs_keep_what_the_other_locked(tmp_path: Path) -> None:
     assert LockFile(one.path).lock.artifacts == {FSL: A, other_release: B}
     with pytest.raises(ImmutableError):
         one.record(other_release, A)
+
+
+def test_what_is_recorded_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, calls = LockFile(tmp_path / "apps.lock.json"), recorded(monkeypatch, tmp_path)
+    file.record(FSL, A)
+    assert [name for _, name in calls][1:] == ["apps.lock.json", "."]
 
 
 def test_what_another_lock_has_counts_but_is_not_written(tmp_path: Path) -> None:
