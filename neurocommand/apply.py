@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 
 from neurocommand import threads
 from neurocommand.actions import Action, Copy, Delete, Plan, Upload
-from neurocommand.errors import NeurocommandError, system_error
+from neurocommand.errors import BugError, NeurocommandError, bug_text, system_error
 from neurocommand.model import Release
 from neurocommand.workshop import Workshop
 
@@ -41,8 +42,10 @@ class Skipped:
 Outcome = Done | Failed | Skipped
 
 
-def apply(plan: Plan, workshop: Workshop) -> Iterator[Outcome]:
+def apply(plan: Plan, workshop: Workshop) -> Generator[Outcome, None, None]:
     """Carry a plan out and yield each action's outcome as it comes; those of one release come in the plan's order.
+
+    Closing it takes no further action in hand; what is under way goes on, and nobody waits for it.
 
     Args:
         plan: what is to be done.
@@ -87,7 +90,9 @@ def _outcomes(work: _Work, workshop: Workshop) -> Iterator[Outcome]:
         elif isinstance(action, Upload):
             sent.remove(action)
         yield outcome
-    workshop.done(work.release, sent=not sent and any(isinstance(action, Upload) for action in work.actions))
+    # what cannot be removed from the spool is found by the next run
+    with contextlib.suppress(OSError):
+        workshop.done(work.release, sent=not sent and any(isinstance(action, Upload) for action in work.actions))
 
 
 def _outcome(action: Action, workshop: Workshop) -> Outcome:
@@ -97,3 +102,6 @@ def _outcome(action: Action, workshop: Workshop) -> Outcome:
         return Failed(action, error)
     except OSError as error:
         return Failed(action, system_error(action.release, error))
+    except Exception as error:
+        # of a library, say: the other releases have nothing to do with it
+        return Failed(action, BugError(bug_text(error), cause=error))

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +15,7 @@ import click
 from neurocommand import __version__
 from neurocommand.commands import interruption, journal, streams
 from neurocommand.commands.session import Session
-from neurocommand.errors import NeurocommandError, is_full, printable_lines, remedy
+from neurocommand.errors import NeurocommandError, bug_text, is_full, printable_lines, remedy
 
 COMMANDS = {
     "bundle": "Carry releases to a site without internet.",
@@ -104,8 +103,8 @@ def main() -> NoReturn:
         interruption.leave(_say_interrupted)
     except OSError as error:
         code = _report(*_refusal(error), 3 if is_full(error) else 1)
-    except Exception:
-        code = _report_bug()
+    except Exception as error:
+        code = _report_bug(error)
     streams.flush()
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -143,19 +142,8 @@ def _say_interrupted() -> None:
     streams.flush()
 
 
-def _report_bug() -> int:
-    """Save a traceback where it can be sent from, and say so in one line; where nothing can be saved, show it."""
-    import tempfile
+def _report_bug(error: Exception) -> int:
+    from neurocommand.commands import bugs
 
-    trace = traceback.format_exc()
-    text = f"neurocommand {__version__}: {' '.join(sys.argv[1:])}\n{trace}"
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="neurocommand-bug-", suffix=".log", delete=False, encoding="utf-8", errors="backslashreplace"
-        ) as log:
-            log.write(text)
-        place = log.name
-    except OSError:
-        click.echo(printable_lines(text), err=True)
-        place = "what stands above"
-    return _report(f"a bug in neurocommand: {trace.strip().splitlines()[-1]}", f"report it with {place}", 1)
+    place = bugs.keep(error)
+    return _report(bug_text(error), place, 1)

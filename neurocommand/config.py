@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +83,7 @@ def load(
     environ: Mapping[str, str] | None = None,
     *,
     manifest: Path | None = None,
+    apart: Path | None = None,
     warn: Callable[[str], object] = str,
 ) -> Settings:
     """Read the settings in effect.
@@ -90,6 +92,7 @@ def load(
         given: the configuration file named on the command line.
         environ: the environment; the process's own unless said otherwise.
         manifest: the manifest named on the command line.
+        apart: a directory that holds state, spool and lock of this run alone, which deploys nothing.
         warn: called with a message for people about a file that is not obeyed.
 
     Raises:
@@ -107,6 +110,12 @@ def load(
     if manifest is not None:
         merged = {**merged, "manifest": str(manifest.absolute())}
     settings = _settings(merged, base, environ)
+    if apart is not None:
+        place = str(apart.absolute())
+        own = {"state": place, "spool": f"{place}/spool", "lock": f"{place}/apps.lock.json"}
+        merged = {**merged, **own, "publish": {**merged["publish"], "root": None}}
+        environ = {name: value for name, value in environ.items() if name != "NEUROCOMMAND_STATE"}
+        settings = replace(_settings(merged, base, environ), lock_from=settings.lock)
     check_apart(settings, str(path or "the configuration"))
     return settings
 

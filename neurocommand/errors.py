@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -68,6 +69,15 @@ def plain_reason(error: BaseException) -> str:
     return found or printable(str(error) or type(error).__name__, 200)
 
 
+def bug_text(error: BaseException) -> str:
+    """Say of something that nobody foresaw whose fault it is.
+
+    >>> bug_text(ValueError("x"))
+    'a bug in neurocommand: ValueError: x'
+    """
+    return f"a bug in neurocommand: {traceback.format_exception_only(error)[-1].strip()}"
+
+
 NO_SPACE = "free some space, or choose another place"
 _REMEDIES = {
     errno.EACCES: "may this user read and write there?",
@@ -129,6 +139,14 @@ class FaultsError(NeurocommandError):
         self.filename = filename
         self.faults = bounded(faults)
         super().__init__("\n".join(fault.text(filename) for fault in self.faults), hint)
+
+
+class BugError(NeurocommandError):
+    """Something that nobody foresaw, as one failure among others; its cause is what was raised."""
+
+    def __init__(self, message: str, hint: str = "", *, cause: BaseException) -> None:
+        super().__init__(message, hint)
+        self.__cause__ = cause
 
 
 class UsageError(NeurocommandError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -35,7 +36,8 @@ def write_atomically(
         path: the final name; its directory must exist.
         text: the whole content.
         mode: permission bits, before the umask is applied.
-        durable: on disk before it is visible; not needed for what is made again after a crash of the machine.
+        durable: its bytes on disk before it is visible, its name before the call returns; not needed for
+            what is made again after a crash of the machine.
         umask: applied instead of the process's own.
 
     Raises:
@@ -49,6 +51,8 @@ def write_atomically(
         if durable:
             os.fsync(stream.fileno())
         os.replace(name, path)
+        if durable:
+            make_durable(path.parent)
 
 
 @contextlib.contextmanager
@@ -100,14 +104,30 @@ def make_directory(path: Path, umask: int | None = None) -> None:
 def make_durable(path: Path) -> None:
     """Wait until a file's bytes, or a directory's names, are on disk.
 
+    A file system that cannot wait for names (SMB, for one) says so of a directory, and keeps them as well as it does.
+
     Raises:
         OSError: they cannot be written.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
+
+
+def rename_durably(path: Path, name: Path) -> None:
+    """Give a file its final name in the same directory: its bytes are on disk before, the name when this returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    make_durable(path)
+    os.replace(path, name)
+    make_durable(name.parent)
 
 
 def remove_leftovers(directory: Path, of: Callable[[str], object]) -> None:

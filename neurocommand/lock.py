@@ -39,14 +39,24 @@ class Lock:
         Raises:
             ImmutableError: the release is locked with other bytes.
         """
-        known = self.artifacts.get(release)
-        if known is not None and (known.sha256, known.size) != (artifact.sha256, artifact.size):
-            raise ImmutableError(
-                f"{release}: sha256 {artifact.sha256} ({artifact.size} bytes) is not the locked {known.sha256} "
-                f"({known.size} bytes)",
-                "a release id never changes its bytes: give the new build another build date",
-            )
-        return self if known is not None else Lock({**self.artifacts, release: artifact})
+        return self.united(Lock({release: artifact}))
+
+    def united(self, other: Lock) -> Lock:
+        """Return the lock with all that another one has, too; itself where that is nothing more.
+
+        Raises:
+            ImmutableError: the other one has a release with other bytes.
+        """
+        for release, artifact in other.artifacts.items():
+            known = self.artifacts.get(release)
+            if known is not None and (known.sha256, known.size) != (artifact.sha256, artifact.size):
+                raise ImmutableError(
+                    f"{release}: sha256 {artifact.sha256} ({artifact.size} bytes) is not the locked {known.sha256} "
+                    f"({known.size} bytes)",
+                    "a release id never changes its bytes: give the new build another build date",
+                )
+        added = {release: artifact for release, artifact in other.artifacts.items() if release not in self.artifacts}
+        return Lock({**self.artifacts, **added}) if added else self
 
 
 def parse(text: str, filename: str) -> Lock:
@@ -113,10 +123,19 @@ def load(path: Path) -> Lock:
 
 
 class LockFile:
-    """The lock on disk: what is recorded is durable before the call returns."""
+    """The lock on disk: what is recorded is durable before the call returns.
 
-    def __init__(self, path: Path) -> None:
-        self.lock = load(path)
+    Args:
+        path: its file.
+        known: what another lock has: it counts as locked here, too, but is not written.
+
+    Raises:
+        ImmutableError: the file has a release of ``known`` with other bytes.
+    """
+
+    def __init__(self, path: Path, known: Lock | None = None) -> None:
+        self._known = known or Lock()
+        self.lock = self._known.united(load(path))
         # behind a link, the file itself is replaced, not the link
         self.path = path.resolve()
 
@@ -124,13 +143,15 @@ class LockFile:
         """See that a release could be recorded, before work begins whose result would be lost.
 
         Raises:
-            UsageError: the lock's directory cannot be written.
+            UsageError: the lock's directory cannot be written, or has no locks against other writers.
         """
         place = next(parent for parent in self.path.parents if parent.exists())
         if not os.access(place, os.W_OK | os.X_OK):
             raise UsageError(
                 f"{self.path}: cannot be written", "choose another place for the lock (lock: in the settings)"
             )
+        with _exclusive(place / self.path.name):
+            pass
 
     def record(self, release: Release, artifact: Artifact) -> None:
         """Lock a release; see ``unite``."""
@@ -142,26 +163,63 @@ class LockFile:
         Raises:
             ImmutableError: a release is locked with other bytes; the file is unchanged.
             FaultsError: the file has a fault.
+            UsageError: the file cannot be locked against other writers.
             OSError: the file cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _exclusive(self.path.parent):
+        with _exclusive(self.path):
             now = load(self.path)
-            united = now
-            for release, artifact in other.artifacts.items():
-                united = united.including(release, artifact)
+            united = now.united(other)
+            whole = self._known.united(united)
             if united is not now:
                 write_atomically(self.path, render(united))
-            self.lock = united
+            self.lock = whole
 
 
 @contextlib.contextmanager
-def _exclusive(directory: Path) -> Iterator[None]:
-    """Keep other runs from writing in a directory; one on a file system without locks is written all the same."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _exclusive(path: Path) -> Iterator[None]:
+    """Keep others from writing a file while the block runs, by a lock on a hidden file beside it, gone afterwards.
+
+    Raises:
+        UsageError: on entering, when its file system has no locks: two writers would lose each other's releases.
+        OSError: on entering, when the hidden file cannot be written.
+    """
+    guard = path.with_name(f".{path.name}.lock")
+    descriptor = _held(guard, path)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        # while it is held still: who waits for it will see that it is gone, and make another
+        with contextlib.suppress(OSError):
+            guard.unlink()
         os.close(descriptor)
+
+
+def _held(guard: Path, path: Path) -> int:
+    """Return a descriptor that holds the lock of the file that is there, and not of one that was removed meanwhile."""
+    while True:
+        # for writing: on NFS nothing else can be locked
+        descriptor = os.open(guard, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        _share(descriptor, guard.parent)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(descriptor)
+            raise UsageError(
+                f"{path}: cannot be locked against other writers: {error.strerror}",
+                "choose a place for the lock whose file system has locks (lock: in the settings)",
+            ) from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(guard)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _share(descriptor: int, directory: Path) -> None:
+    """Let those who may write to the directory wait for the lock, whatever the umask of the one who made it."""
+    above = directory.stat()
+    # another user's file has been shared by its maker; what the system refuses here leaves it to this user
+    with contextlib.suppress(OSError):
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchown(descriptor, -1, above.st_gid)
+            os.fchmod(descriptor, above.st_mode & 0o666)

@@ -17,7 +17,7 @@ from neurocommand.errors import BusyError, NeurocommandError, RefusedError, is_f
 
 
 class RunLock:
-    """Hold a run lock as long as a ``with`` block runs.
+    """Hold a run lock as long as a ``with`` block runs, and as long as the process where the block ends unforeseen.
 
     The lock is flock(2) on the open file, which Linux keeps across machines on NFS as well. The file says who holds it
     (JSON: pid, host, since, command) and stays when the run ends: were it removed, two runs could lock two files of one
@@ -59,6 +59,9 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # After an interrupt, or what nobody foresaw, threads may still be at work: the process holds it until it ends.
+        if error is not None and not isinstance(error, NeurocommandError):
+            return
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):

@@ -173,7 +173,10 @@ class LimitSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be configured; paths are absolute."""
+    """Everything that can be configured; paths are absolute.
+
+    ``lock_from`` is the lock that a run with a lock of its own starts from, and leaves as it is; else None.
+    """
 
     manifest: str
     lock: Path
@@ -191,6 +194,7 @@ class Settings:
     compression: Compression
     downloads: DownloadSettings
     limits: LimitSettings
+    lock_from: Path | None = None
 
     @property
     def prunable(self) -> frozenset[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from neurocommand.files import digest_of, make_durable, remove_tree
+from neurocommand.files import digest_of, remove_tree, rename_durably
 from neurocommand.layout import object_key, release_of_key
 from neurocommand.model import Artifact, Release
 
@@ -64,10 +63,7 @@ class Spool:
         Raises:
             OSError: the directory cannot be written.
         """
-        partial = self.partial(release)
-        make_durable(partial)
-        os.replace(partial, self.sif(release))
-        make_durable(self.path)
+        rename_durably(self.partial(release), self.sif(release))
 
     def clear_scratch(self) -> None:
         """Drop what tools left in scratch; between the releases of one run it saves them work."""

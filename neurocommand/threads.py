@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -54,7 +54,7 @@ def each(work: Callable[[T], R], items: Iterable[T], at_once: int) -> list[R]:
     return [found[index] for index in range(number)]
 
 
-def stream(work: Callable[[T], Iterator[R]], items: Iterable[T], at_once: int) -> Iterator[R]:
+def stream(work: Callable[[T], Iterator[R]], items: Iterable[T], at_once: int) -> Generator[R, None, None]:
     """Do the work for each item, several at a time, and yield what each gives as it comes.
 
     When the caller leaves, or is interrupted, no further item is taken, and what is under way ends at its next result;

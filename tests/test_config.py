@@ -170,6 +170,20 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "n.yaml", ""), {}) == config.load(environ={})
 
 
+def test_a_run_apart_keeps_everything_in_its_directory_and_deploys_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "neurocommand.yaml"
+    path.write_text(
+        "manifest: https://host/apps.json\nspool: spool\nstate: state\npublish: {root: root, format: sif}\n"
+    )
+    place = tmp_path / "apart"
+    settings = config.load(path, {"NEUROCOMMAND_STATE": str(tmp_path / "elsewhere")}, apart=place)
+    assert (settings.state, settings.spool, settings.lock) == (place, place / "spool", place / "apps.lock.json")
+    assert (settings.root, settings.publish_format) == (None, "sif")
+    assert settings.downloads.speeds == place / "speeds.json"
+    assert settings.lock_from == tmp_path / "elsewhere/apps.lock.json"
+    assert config.load(path, {}).lock_from is None
+
+
 def test_the_command_line_and_the_environment_override(tmp_path: Path) -> None:
     environ = {"NEUROCOMMAND_CONFIG": str(write(tmp_path / "n.yaml", "manifest: x.json")), "NEUROCOMMAND_PREFIX": "/p"}
     found = config.load(None, environ, manifest=tmp_path / "y.json")

@@ -24,6 +24,7 @@ from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore
 from neurocommand.stores.interface import Advance, Store
+from tests.durability import recorded
 from tests.servers import Answer, Respond, WebServer, refused_url, run_on_a_small_disk, silent_server
 
 KEY = "niimath_1.0.20240114_20250101.simg"
@@ -468,3 +469,14 @@ except KeyboardInterrupt:
             assert time.monotonic() - began < 3
     assert (child.returncode, said) == (130, b"")
     assert left_in(place) == []
+
+
+@pytest.mark.parametrize("artifact", [ARTIFACT, None])
+def test_what_was_fetched_is_durable(
+    tmp_path: Path, good: Store, ear: Ear, artifact: Artifact | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "place").mkdir()
+    calls = recorded(monkeypatch, tmp_path / "place")
+    fetch(KEY, tmp_path / "place" / KEY, [good], artifact, ear, RELEASE)
+    (synced, hidden), replaced, named = calls[-3:]
+    assert (synced, replaced, named) == ("fsync", (f"replace by {hidden}", KEY), ("fsync", "."))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -24,8 +26,10 @@ from neurocommand.files import (
     partial,
     remove_leftovers,
     remove_tree,
+    rename_durably,
     write_atomically,
 )
+from tests.durability import recorded
 from tests.servers import run_on_a_small_disk
 from tests.users import User
 
@@ -76,6 +80,35 @@ def test_only_what_is_there_is_made_durable(tmp_path: Path) -> None:
         make_durable(path)
     with pytest.raises(FileNotFoundError):
         make_durable(tmp_path / "b")
+
+
+def test_a_name_is_durable_when_the_call_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = recorded(monkeypatch, tmp_path)
+    write_atomically(tmp_path / "a", "x")
+    (synced, partial_name), replaced, named = calls
+    assert (synced, replaced, named) == ("fsync", (f"replace by {partial_name}", "a"), ("fsync", "."))
+    calls.clear()
+    write_atomically(tmp_path / "b", "x", durable=False)
+    assert [name for _, name in calls] == ["b"]
+    calls.clear()
+    rename_durably(tmp_path / "a", tmp_path / "b")
+    assert calls == [("fsync", "a"), ("replace by a", "b"), ("fsync", ".")]
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "raised"), [(errno.EINVAL, ".", 0), (errno.EINVAL, "a", 1), (errno.EIO, ".", 1)]
+)
+def test_a_file_system_may_not_know_how_to_wait_for_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, name: str, raised: int
+) -> None:
+    (tmp_path / "a").write_text("")
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=os.strerror(number)) if raised else contextlib.nullcontext():
+        make_durable(tmp_path / name)
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -14,6 +20,7 @@ from neurocommand import lock
 from neurocommand.errors import FaultsError, ImmutableError, UsageError
 from neurocommand.lock import Lock, LockFile
 from neurocommand.model import Artifact, Release
+from tests.durability import recorded
 
 FSL = Release("fsl", "6.0.4", "20210105")
 A, B = Artifact("a" * 64, 1, "c" * 64), Artifact("b" * 64, 1)
@@ -83,6 +90,116 @@ def test_two_runs_keep_what_the_other_locked(tmp_path: Path) -> None:
     assert LockFile(one.path).lock.artifacts == {FSL: A, other_release: B}
     with pytest.raises(ImmutableError):
         one.record(other_release, A)
+
+
+def test_many_writers_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom neurocommand.lock import LockFile\n"
+        "from neurocommand.model import Artifact, Release\nfile = LockFile(Path(sys.argv[1]))\n"
+        "for number in range(25):\n"
+        "    file.record(Release(f'tool{sys.argv[2]}', str(number), '20260101'), Artifact('a' * 64, 1))\n"
+    )
+    path = tmp_path / "apps.lock.json"
+    argv = [sys.executable, "-c", program, str(path)]
+    writers = [subprocess.Popen([*argv, str(number)], cwd=Path(__file__).parents[1]) for number in range(4)]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert len(LockFile(path).lock.artifacts) == 100
+    assert os.listdir(tmp_path) == [path.name]
+
+
+FLOCK = fcntl.flock
+
+
+def test_another_writer_is_waited_for_on_nfs_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[str] = []
+
+    def nfs(file: int | IO[bytes], how: int) -> None:
+        # it locks only what is open for writing
+        number = file if isinstance(file, int) else file.fileno()
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        FLOCK(file, how)
+        held.append(os.readlink(f"/proc/self/fd/{number}"))
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    LockFile(tmp_path / "apps.lock.json").record(FSL, A)
+    assert held[0] == str(tmp_path / ".apps.lock.json.lock")
+
+
+def test_one_that_was_removed_while_it_was_waited_for_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, links = tmp_path / ".apps.lock.json.lock", list[int]()
+
+    def late(file: int | IO[bytes], how: int) -> None:
+        if not links:  # the one who held it ends between opening and locking it
+            guard.unlink()
+        FLOCK(file, how)
+        links.append(os.fstat(file if isinstance(file, int) else file.fileno()).st_nlink)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    LockFile(tmp_path / "apps.lock.json").record(FSL, A)
+    assert links[:2] == [0, 1]
+    assert not guard.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EBADF])
+def test_a_file_system_without_locks_is_told_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(stream: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    file = LockFile(tmp_path / "apps.lock.json")
+    for attempt in (file.check_writable, lambda: file.record(FSL, A)):
+        with pytest.raises(UsageError, match="cannot be locked against other writers"):
+            attempt()
+    assert not file.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("directory", "owner", "shared"),
+    [(0o2775, os.geteuid(), 0o664), (0o755, os.geteuid(), 0o644), (0o775, 12345, 0o600)],
+    ids=["a group's", "one user's", "the file is another user's"],
+)
+def test_those_who_may_write_there_may_wait_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: int, owner: int, shared: int
+) -> None:
+    tmp_path.chmod(directory)
+    monkeypatch.setattr(os, "geteuid", lambda: owner)
+    modes: list[int] = []
+
+    def look(file: int | IO[bytes], how: int) -> None:
+        modes.append(stat.S_IMODE(os.fstat(file if isinstance(file, int) else file.fileno()).st_mode))
+
+    monkeypatch.setattr(fcntl, "flock", look)
+    before = os.umask(0o077)
+    try:
+        LockFile(tmp_path / "apps.lock.json").record(FSL, A)
+    finally:
+        os.umask(before)
+    assert modes[0] == shared
+
+
+def test_what_is_recorded_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, calls = LockFile(tmp_path / "apps.lock.json"), recorded(monkeypatch, tmp_path)
+    file.record(FSL, A)
+    assert [name for _, name in calls][1:] == ["apps.lock.json", "."]
+
+
+def test_what_another_lock_has_counts_but_is_not_written(tmp_path: Path) -> None:
+    path, other_release = tmp_path / "apps.lock.json", Release("fsl", "6.0.5", "20220105")
+    file = LockFile(path, Lock({FSL: A}))
+    with pytest.raises(ImmutableError):
+        file.record(FSL, B)
+    assert not path.exists()
+    file.record(other_release, B)
+    assert file.lock.artifacts == {FSL: A, other_release: B}
+    assert LockFile(path).lock.artifacts == {other_release: B}
+    with pytest.raises(ImmutableError):
+        LockFile(path, Lock({other_release: A}))
+    assert Lock({FSL: A}).including(other_release, B) == file.lock
 
 
 ENTRY = {"sha256": "a" * 64, "size": 1, "source_digest": None}

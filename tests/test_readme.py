@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from neurocommand import config, manifest
+from neurocommand import config, manifest, yamltext
 from neurocommand.cli import COMMANDS, cli
+from neurocommand.render.shards import github_matrix
 
 TOP = Path(__file__).parents[1]
 README = TOP / "README.md"
@@ -91,6 +92,17 @@ def test_the_retirement_is_one() -> None:
     (retirement,) = manifest.parse(example, "apps.json").retirements
     assert retirement.release.id == "dcm2niix_1.0.20220720_20261104"
     assert json.loads(example)["dcm2niix"]["apps"] == {}
+
+
+def test_the_workflow_runs_no_matrix_without_jobs() -> None:
+    (block,) = blocks("yml")
+    document = yamltext.parse(block)
+    assert document.faults == ()
+    assert github_matrix(()).strip() in document.value["jobs"]["convert"]["if"]
+    commands = [step.get("run", "") for job in document.value["jobs"].values() for step in job["steps"]]
+    for verb, option in (("plan", "--format"), ("sync", "--apart")):
+        assert any(f"neurocommand {verb} {option}" in command for command in commands)
+        assert option in help_text(verb)
 
 
 def test_shell_examples_name_real_verbs_and_options() -> None:

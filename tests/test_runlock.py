@@ -98,10 +98,35 @@ def test_it_is_free_again_when_the_holder_is_killed(tmp_path: Path) -> None:
             assert json.loads(path.read_text())["command"] == "next"
 
 
-def test_it_is_free_again_when_the_holder_raises(tmp_path: Path) -> None:
+def test_it_is_free_again_when_the_holder_fails(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with pytest.raises(KeyboardInterrupt), RunLock(path):
-        raise KeyboardInterrupt
+    with pytest.raises(NeurocommandError), RunLock(path):
+        raise NeurocommandError("no")
+    with RunLock(path):
+        pass
+
+
+@pytest.mark.parametrize("what", ["KeyboardInterrupt", "ValueError"])
+def test_a_run_that_ends_unforeseen_holds_it_until_its_process_is_gone(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "lock"
+    program = (
+        "from pathlib import Path\nfrom neurocommand.runlock import RunLock\n"
+        f"try:\n  with RunLock(Path({str(path)!r})):\n    raise {what}\n"
+        "except BaseException:\n  print('ended', flush=True)\n  input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ended\n"
+        with pytest.raises(BusyError, match=f"process {process.pid} "), RunLock(path):
+            pytest.fail("its threads may still be at work")
+        process.communicate("\n")
     with RunLock(path):
         pass
 

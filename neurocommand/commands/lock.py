@@ -8,7 +8,7 @@ import click
 
 from neurocommand import lock
 from neurocommand.commands import report
-from neurocommand.commands.session import Session
+from neurocommand.commands.session import Session, takes_manifest
 from neurocommand.errors import ImmutableError, UsageError
 from neurocommand.files import write_atomically
 
@@ -34,6 +34,7 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the union there; without it, into the configured lock, beside what that has.",
 )
+@takes_manifest
 @click.pass_obj
 def merge(session: Session, files: tuple[Path, ...], output: Path | None) -> int:
     """Unite locks, so that shards, or two branches, lose nothing of what they locked.
@@ -50,8 +51,7 @@ def merge(session: Session, files: tuple[Path, ...], output: Path | None) -> int
     united = lock.Lock()
     try:
         for path in files:
-            for release, artifact in lock.load(path).artifacts.items():
-                united = united.including(release, artifact)
+            united = united.united(lock.load(path))
     except ImmutableError as error:
         raise ImmutableError(f"{path}: {error.message}", "find out which one the stores hold") from error
     try:

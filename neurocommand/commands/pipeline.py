@@ -12,12 +12,12 @@ from pathlib import Path
 from neurocommand import config, observe, registry, space
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Copy, Delete, Plan, Problem, Upload
-from neurocommand.apply import Outcome, apply
-from neurocommand.commands import journal, pruning, report
+from neurocommand.apply import Failed, Outcome, apply
+from neurocommand.commands import bugs, journal, pruning, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
-from neurocommand.errors import StoreError, UsageError
+from neurocommand.errors import BugError, StoreError, UsageError
 from neurocommand.image.conversion import Image
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import LockFile
@@ -278,11 +278,21 @@ def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: boo
 
 def _outcomes(session: Session, plan: Plan, made: Workshop) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    with session.console as console:
-        for outcome in apply(plan, made):
+    # closed at once when this ends early, so that threads take nothing more in hand
+    with session.console as console, contextlib.closing(apply(plan, made)) as coming:
+        for found in coming:
+            outcome = _with_trace(found)
             report.show_outcome(console, outcome)
             outcomes.append(outcome)
     return outcomes
+
+
+def _with_trace(outcome: Outcome) -> Outcome:
+    """Keep the traceback of what nobody foresaw, and let the outcome say where."""
+    if not isinstance(outcome, Failed) or not isinstance(outcome.error, BugError):
+        return outcome
+    cause = outcome.error.__cause__ or outcome.error
+    return dataclasses.replace(outcome, error=BugError(outcome.error.message, bugs.keep(cause), cause=cause))
 
 
 def require_root(session: Session, root: Path | None) -> None:

@@ -58,17 +58,17 @@ def command(
     Examples:
       neurocommand plan
       neurocommand plan fsl --json
-      neurocommand plan --format slurm --jobs 8 | sbatch
+      neurocommand plan --format slurm --jobs 8 > array.sh    then: sbatch array.sh; at last: bash array.sh merge
     """
     if as_json and form not in ("text", "json"):
         raise UsageError(f"--json and --format {form} exclude each other", "give one of them")
     as_json = as_json or form == "json"
-    present = None if form in ("text", "json") else _presenter(session, form, jobs)
+    present = None if form in ("text", "json") else _presenter(session, form, jobs, root)
     asked = pipeline.Asked(releases, root, True, as_json, True, prune, shard, present)
     return pipeline.run(session, STAGE, asked)
 
 
-def _presenter(session: Session, form: str, jobs: int) -> Callable[[Plan], int]:
+def _presenter(session: Session, form: str, jobs: int, root: Path | None) -> Callable[[Plan], int]:
     """Return what shows a plan as jobs on standard output, and its problems on standard error."""
 
     def present(plan: Plan) -> int:
@@ -76,7 +76,7 @@ def _presenter(session: Session, form: str, jobs: int) -> Callable[[Plan], int]:
         if form == "github-matrix":
             click.echo(shards.github_matrix(dealt), nl=False)
         else:
-            click.echo(shards.slurm(dealt, _sync(session)), nl=False)
+            click.echo(shards.slurm(dealt, _commands(session, root), session.settings.state / "shards"), nl=False)
         for problem in plan.problems:
             session.console.complain(report.problem_text(problem))
         return report.exit_code((), plan.problems)
@@ -84,12 +84,15 @@ def _presenter(session: Session, form: str, jobs: int) -> Callable[[Plan], int]:
     return present
 
 
-def _sync(session: Session) -> list[str]:
-    """Return the command line of one job: the same program with the same configuration and manifest."""
-    words = [sys.executable, "-m", "neurocommand"]
+def _commands(session: Session, root: Path | None) -> shards.Commands:
+    """Return the command lines of an array: the same program with the same configuration, manifest and root."""
+    program = [sys.executable, "-m", "neurocommand"]
     if session.config_path is not None:
-        words += ["--config", str(session.config_path.absolute())]
-    words += ["sync"]
-    if session.manifest_path is not None:
-        words += ["--manifest", str(session.manifest_path.absolute())]
-    return words
+        program += ["--config", str(session.config_path.absolute())]
+    manifest = ["--manifest", str(session.manifest_path.absolute())] if session.manifest_path is not None else []
+    deployed = ["--root", str(root.absolute())] if root is not None else []
+    return shards.Commands(
+        convert=[*program, "sync", *manifest, "--apart"],
+        merge=[*program, "lock", "merge", *manifest],
+        finish=[*program, "sync", *manifest, *deployed],
+    )

@@ -17,6 +17,7 @@ from neurocommand.commands import completing
 from neurocommand.commands.console import Console
 from neurocommand.errors import UsageError, printable
 from neurocommand.lock import LockFile
+from neurocommand.lock import load as load_lock
 from neurocommand.manifest import Manifest
 
 if sys.version_info >= (3, 11):
@@ -39,6 +40,7 @@ class Session:
         self.config_path = config_path
         self.console = Console(verbose=verbose, quiet=quiet)
         self.manifest_path: Path | None = None
+        self.apart: Path | None = None
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -48,6 +50,7 @@ class Session:
         return config.load(
             self.config_path,
             manifest=self.manifest_path,
+            apart=self.apart,
             warn=lambda text: self.console.complain(f"warning: {text}"),
         )
 
@@ -101,8 +104,9 @@ class Session:
 
     @functools.cached_property
     def lock(self) -> LockFile:
-        """The lock that goes with the manifest."""
-        return LockFile(self.settings.lock)
+        """The lock that goes with the manifest; of a run apart its own, and what is locked there counts as well."""
+        known = self.settings.lock_from
+        return LockFile(self.settings.lock, None if known is None else load_lock(known))
 
     @functools.cached_property
     def stores(self) -> tuple[Store, ...]:
@@ -237,6 +241,26 @@ def takes_manifest(command: F) -> F:
         is_eager=True,
         callback=remember,
         help="The manifest to read instead of the configured one.",
+    )
+    return option(command)
+
+
+def takes_apart(command: F) -> F:
+    """Give a verb the option ``--apart``, which moves what a run keeps to a directory of its own."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+        session = ctx.find_object(Session)
+        # completion has none
+        if session is not None:
+            session.apart = value
+
+    option = click.option(
+        "--apart",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        expose_value=False,
+        callback=remember,
+        help="Keep state, spool and lock of this run there, and deploy nothing: it shares the stores alone.",
     )
     return option(command)
 

@@ -10,6 +10,7 @@ from neurocommand.actions import Adopt, Convert, Copy, Deploy, Retire, Rewrap, U
 from neurocommand.commands import pipeline
 from neurocommand.commands.session import (
     Session,
+    takes_apart,
     takes_dry_run,
     takes_json,
     takes_manifest,
@@ -19,6 +20,7 @@ from neurocommand.commands.session import (
     takes_root,
     takes_shard,
 )
+from neurocommand.errors import UsageError
 
 STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True, prunes=True)
 
@@ -31,6 +33,7 @@ STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), d
 @takes_prune
 @takes_shard
 @takes_min_free
+@takes_apart
 @takes_dry_run
 @takes_json
 @click.pass_obj
@@ -55,6 +58,9 @@ def command(
     Examples:
       neurocommand sync --dry-run
       neurocommand sync fsl/6.0.7.22 --root /srv/neuro
+      neurocommand sync --apart shards/fsl fsl    what others do at once: see `neurocommand plan --format slurm`
     """
+    if session.apart is not None and (root is not None or prune):
+        raise UsageError("--apart excludes --root and --prune", "give them to the sync that comes after all others")
     asked = pipeline.Asked(releases, root, dry_run, as_json, force, prune, shard, min_free=min_free)
     return pipeline.run(session, STAGE, asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from neurocommand.download.unlocked import Unlocked
 from neurocommand.download.verdicts import STAGE, Fetched, Verdicts
 from neurocommand.errors import NO_SPACE, DownloadError, NeurocommandError, RefusedError, is_full
 from neurocommand.events import Finished, Listener
-from neurocommand.files import make_durable
+from neurocommand.files import rename_durably
 from neurocommand.model import Artifact
 from neurocommand.settings import DownloadSettings
 from neurocommand.stores.interface import Store
@@ -43,7 +42,8 @@ def fetch(  # noqa: PLR0913
 
     Args:
         key: the object's key in every source.
-        path: the file to make; its directory must exist. Nothing is there until every check is passed.
+        path: the file to make; its directory must exist. Nothing is there until every check is passed, and then it
+            is durable.
         sources: in the order of the configuration.
         artifact: the locked size and sha256, or None.
         listener: told about progress (stage ``download``) and dropped sources.
@@ -65,8 +65,7 @@ def fetch(  # noqa: PLR0913
         if artifact is None:
             partial.unlink(missing_ok=True)
             fetched = Unlocked(key, partial, verdicts, patience).run(sources)
-            make_durable(partial)
-            os.replace(partial, path)
+            rename_durably(partial, path)
         else:
             with Part(path) as part:
                 download = Locked(

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from neurocommand.errors import BusyError
-from neurocommand.files import make_durable
+from neurocommand.files import rename_durably
 
 ENDING = 5.0  # seconds
 
@@ -130,7 +130,6 @@ class Part:
         os.replace(self.other, self.path)
 
     def keep(self) -> None:
-        """Give it its name, durable first."""
-        make_durable(self.path)
-        os.replace(self.path, self.final)
+        """Give it its name, both durable."""
+        rename_durably(self.path, self.final)
         self.control.unlink(missing_ok=True)

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from neurocommand.lock import Lock, render
 from neurocommand.model import Artifact, Release
+from tests.servers import Respond, WebServer, serve_directory
 from tests.world import World, sha256
 
 LABELS = ("small 1.0", "small 1.1", "other 2.0")
@@ -44,22 +46,95 @@ def test_jobs_of_a_matrix_share_the_stores_and_their_locks_unite(world: World) -
     assert world.run("plan", "--format", "github-matrix").out == '{"include": []}\n'
 
 
-def test_the_tasks_of_a_slurm_array_do_the_work_of_one_sync(world: World) -> None:
+def begin(world: World, script: Path, *words: str, task: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", str(script), *words],
+        text=True,
+        cwd=world.path,
+        env={**os.environ, "SLURM_ARRAY_TASK_ID": task},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def run(world: World, script: Path, *words: str, task: str = "") -> tuple[int, str]:
+    process = begin(world, script, *words, task=task)
+    out = process.communicate(timeout=240)[0]
+    return process.returncode, out
+
+
+def array(world: World, jobs: int) -> Path:
+    planned = world.run("plan", "--format", "slurm", "--jobs", str(jobs))
+    assert planned.code == 0, planned.err
+    script = world.path / "array.sh"
+    script.write_text(planned.out)
+    return script
+
+
+def test_the_tasks_of_a_slurm_array_do_the_work_of_one_sync(
+    world: World, web_server: Callable[[Respond], WebServer]
+) -> None:
     world.declare(*LABELS)
-    script = world.run("plan", "--format", "slurm", "--jobs", "2")
-    assert script.code == 0, script.err
-    for task in ("1", "2"):
-        subprocess.run(
-            ["bash"],
-            input=script.out,
-            text=True,
-            cwd=world.path,
-            env={**os.environ, "SLURM_ARRAY_TASK_ID": task},
-            check=True,
-            capture_output=True,
-        )
+    address = f"{web_server(serve_directory(world.path)).url}/apps.json"
+    world.config.write_text(world.config.read_text().replace("manifest: apps.json", f"manifest: {address}"))
+    script = array(world, 2)
+    tasks = [begin(world, script, task=task) for task in ("1", "2")]
+    assert [(task.communicate(timeout=240)[0], task.returncode)[1] for task in tasks] == [0, 0]
+    assert not world.root.exists()
+    code, out = run(world, script, "merge")
+    assert code == 0, out
+    assert locked(world.path / "state/apps.lock.json") == {world.release(label).id for label in LABELS}
+    assert all(world.deployed(label).is_dir() for label in LABELS)
     assert world.run("sync").out == "nothing to do\n"
-    assert not (world.path / "state").exists() or not list(world.spool.glob("*.simg"))
+    assert not list((world.path / "state").rglob("*.simg"))
+
+
+@pytest.mark.parametrize("again", ["the same script", "a new plan"])
+def test_a_task_whose_upload_fails_loses_nothing_and_goes_on_when_it_is_run_again(world: World, again: str) -> None:
+    world.declare(*LABELS)
+    script = array(world, 2)
+    # `deal` gives the first task the first and the third release; a directory in an object's place takes no upload
+    unlucky = "small 1.1"
+    world.object(unlucky).mkdir(parents=True)
+    tasks = [begin(world, script, task=task) for task in ("1", "2")]
+    outs = [task.communicate(timeout=240)[0] for task in tasks]
+    codes = [task.returncode for task in tasks]
+    assert sorted(codes) == [0, 1], outs
+    kept = world.path / "state/shards" / world.release(unlucky).id / "spool" / world.object(unlucky).name
+    digest = sha256(kept)
+    code, out = run(world, script, "merge")
+    assert code == 1
+    assert f"{world.release(unlucky)}: not uploaded yet" in out
+    assert not (world.path / "apps.lock.json").exists()
+    assert world.outcomes("plan")["problems"] == []
+    world.object(unlucky).rmdir()
+    if again == "a new plan":
+        script = array(world, 1)
+    for task in ("1", "2")[: len(codes) if again == "the same script" else 1]:
+        code, out = run(world, script, task=task)
+        assert code == 0, out
+        assert "convert: " not in out
+    code, out = run(world, script, "merge")
+    assert code == 0, out
+    assert sha256(world.object(unlucky)) == digest == world.lock[world.release(unlucky).id]["sha256"]
+    assert world.run("sync").out == "nothing to do\n"
+    assert set(world.lock) == {world.release(label).id for label in LABELS}
+
+
+def test_a_run_apart_knows_what_is_locked_and_touches_no_root(world: World) -> None:
+    release = world.release("small 1.0")
+    (world.path / "apps.lock.json").write_text(render(Lock({release: Artifact("a" * 64, 1)})))
+    before = (world.path / "apps.lock.json").read_bytes()
+    planned = world.outcomes("sync", "--apart", "mine")
+    assert planned["code"] == 1
+    assert [problem["kind"] for problem in planned["problems"]] == ["lost"], planned
+    (world.path / "mine/apps.lock.json").write_text(render(Lock({release: Artifact("b" * 64, 1)})))
+    assert world.run("sync", "--apart", "mine").code == 4
+    assert (world.path / "apps.lock.json").read_bytes() == before
+    assert not world.root.exists()
+    for words in (("--root", "elsewhere"), ("--prune",)):
+        done = world.run("sync", "--apart", "mine", *words)
+        assert (done.code, "--apart excludes" in done.err) == (2, True)
 
 
 def test_shards_of_a_number_together_are_everything(world: World) -> None:
