@@ -22,8 +22,15 @@ from neurocommand.verification import Finding
 HARMLESS = ("stray",)
 
 
-def views(session: Session, wanted: Manifest, *, deep: bool) -> tuple[StoreView, ...]:
-    """Look at every object of every store; with ``deep``, read its bytes."""
+def views(session: Session, wanted: Manifest, *, deep: bool, whole: bool) -> tuple[StoreView, ...]:
+    """Look at every object of every store; with ``deep``, read its bytes.
+
+    Args:
+        session: the run.
+        wanted: the releases that matter.
+        deep: read the bytes instead of trusting what stores state.
+        whole: objects of other releases matter, too.
+    """
 
     def digest(store: Store, found: StoredObject) -> str:
         stage, subject = f"verify in {store.name}", found.key.removesuffix(".simg")
@@ -37,7 +44,7 @@ def views(session: Session, wanted: Manifest, *, deep: bool) -> tuple[StoreView,
 
     releases = [declaration.release for declaration in wanted.declarations]
     with session.console:
-        return observe.examined(session.stores, releases, digest if deep else None)
+        return observe.examined(session.stores, releases, digest if deep else None, whole=whole)
 
 
 def findings(session: Session, wanted: Manifest, seen: Sequence[StoreView], *, whole: bool) -> list[Finding]:

@@ -38,7 +38,7 @@ def command(session: Session, releases: tuple[str, ...], deep: bool, dry_run: bo
         if not dry_run:
             stack.enter_context(RunLock(session.settings.state / "lock"))
             spool.prepare()
-        seen = examination.views(session, wanted, deep=deep)
+        seen = examination.views(session, wanted, deep=deep, whole=not releases)
         observation = Observation(seen, spool.sizes())
         whole = planning.make(wanted, session.lock.lock, observation, quorum=session.settings.quorum)
         plan, _ = whole.only(Upload, Copy)

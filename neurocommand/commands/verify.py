@@ -28,7 +28,7 @@ def command(session: Session, releases: tuple[str, ...], deep: bool, as_json: bo
     """
     wanted = session.manifest.only(releases)
     with session.closing_stores():
-        seen = examination.views(session, wanted, deep=deep)
+        seen = examination.views(session, wanted, deep=deep, whole=not releases)
     found = examination.findings(session, wanted, seen, whole=not releases)
     if as_json:
         echo_json({"findings": [examination.values(finding) for finding in found]})

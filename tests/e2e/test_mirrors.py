@@ -169,6 +169,18 @@ def test_without_deep_what_is_stated_counts_and_what_is_not_stated_is_unknown(mi
     assert mirrors.world.run("verify", "tool0", "tool2", "--deep").code == 0
 
 
+@pytest.mark.parametrize("verb", ["verify", "repair"])
+def test_only_what_is_asked_for_is_read(mirrors: Mirrors, verb: str) -> None:
+    _, two = mirrors.fill(2, seed=21)
+    damaged = bytes(len(mirrors.data[two]))
+    mirrors.write("second", two, damaged)
+    done = mirrors.world.run("-v", verb, "tool0", "--deep")
+    assert done.code == 0, done.err
+    assert "tool0" in done.err
+    assert "tool1" not in done.err + done.out
+    assert mirrors.read("second")[f"{two}.simg"] == damaged
+
+
 def test_an_empty_primary_is_filled_from_its_mirrors_and_a_mirror_too(mirrors: Mirrors) -> None:
     releases = mirrors.fill(3, seed=4)
     for release in releases:
