@@ -80,7 +80,11 @@ def _stat(store: Store, release: Release) -> StoredObject | StoreError | None:
 
 
 def examined(
-    all_stores: Sequence[Store], releases: Sequence[Release], digest: Callable[[Store, StoredObject], str] | None
+    all_stores: Sequence[Store],
+    releases: Sequence[Release],
+    digest: Callable[[Store, StoredObject], str] | None,
+    *,
+    whole: bool = True,
 ) -> tuple[StoreView, ...]:
     """Ask every store, all at once, for everything that it holds, with the digest of each object.
 
@@ -88,14 +92,17 @@ def examined(
         all_stores: the stores.
         releases: the releases that matter where a store cannot be listed.
         digest: reads an object and returns its bare hex sha256, raising StoreError; None takes what the store states.
+        whole: everything matters; else the releases alone, and each is asked for.
     """
-    return tuple(threads.each(lambda store: _examined(store, releases, digest), all_stores, len(all_stores)))
+
+    def view(store: Store) -> StoreView:
+        listed = whole and store.listable
+        return _examined(store, _listed(store) if listed else _asked(store, releases), digest)
+
+    return tuple(threads.each(view, all_stores, len(all_stores)))
 
 
-def _examined(
-    store: Store, releases: Sequence[Release], digest: Callable[[Store, StoredObject], str] | None
-) -> StoreView:
-    view = _listed(store) if store.listable else _asked(store, releases)
+def _examined(store: Store, view: StoreView, digest: Callable[[Store, StoredObject], str] | None) -> StoreView:
     if view.fault:
         return view
     if digest is None and not view.digests:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from neurocommand import lock
+from neurocommand import jsontext, lock, manifest
 from neurocommand.commands import identity, report
 from neurocommand.commands.session import Session, takes_manifest, takes_releases
 from neurocommand.download import fetch as download
@@ -49,7 +51,8 @@ def command() -> None:
 def export(session: Session, directory: Path, releases: tuple[str, ...]) -> int:
     """Write releases to a directory, with their manifest, lock entries and checksums.
 
-    What is there already with the locked bytes is not fetched again.
+    What is there already with the locked bytes is not fetched again. A bundle that is there gets the releases beside
+    its own, whose files are held against its lock first.
 
     \b
     Examples:
@@ -61,10 +64,12 @@ def export(session: Session, directory: Path, releases: tuple[str, ...]) -> int:
     artifacts = _locked(session, wanted)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        united, before = _united(session, directory, artifacts), _manifest_of(directory)
         with session.closing_stores(), session.console:
             for release, artifact in artifacts.items():
                 _fetch(session, directory, release, artifact)
-        _write_texts(directory, wanted, lock.Lock(artifacts))
+        others = before.reduced(lambda release: release in united.artifacts and release not in artifacts)
+        _write_texts(directory, _beside(others, wanted), united)
     except OSError as error:
         raise UsageError(f"{error.filename or directory}: {error.strerror}", "choose another directory") from error
     click.echo(f"{report.count(len(artifacts), 'release')} in {directory}")
@@ -118,6 +123,44 @@ def _locked(session: Session, wanted: Manifest) -> dict[Release, Artifact]:
             "lock them first: neurocommand sync adopts or converts them",
         )
     return found
+
+
+def _united(session: Session, directory: Path, artifacts: Mapping[Release, Artifact]) -> lock.Lock:
+    """Return the lock of a bundle that is there, its files verified, with what is added.
+
+    Raises:
+        ImmutableError: the bundle holds other bytes of a release than this lock knows.
+        DownloadError: a file of the bundle is missing or damaged.
+    """
+    there = lock.load(directory / LOCK)
+    for release, artifact in there.artifacts.items():
+        session.lock.lock.including(release, artifact)
+        path = directory / object_key(release)
+        if release not in artifacts and not (path.is_file() and digest_of(path) == (artifact.sha256, artifact.size)):
+            raise DownloadError(
+                f"{path}: is missing, or is not what the bundle's lock says", f"name {release}, too, to export it again"
+            )
+    for release, artifact in artifacts.items():
+        there = there.including(release, artifact)
+    return there
+
+
+def _manifest_of(directory: Path) -> Manifest:
+    path = directory / MANIFEST
+    return manifest.parse(jsontext.read_bytes(path, str(path)), str(path)) if path.exists() else Manifest(())
+
+
+def _beside(others: Manifest, wanted: Manifest) -> Manifest:
+    """Return two manifests as one; what both have, as the second has it."""
+    groups = {group.name: group for group in others.groups}
+    for group in wanted.groups:
+        old = groups.get(group.name, group)
+        groups[group.name] = replace(
+            group,
+            declarations=tuple({d.label: d for d in (*old.declarations, *group.declarations)}.values()),
+            launchers=tuple({x.label: x for x in (*old.launchers, *group.launchers)}.values()),
+        )
+    return Manifest(tuple(groups.values()))
 
 
 def _fetch(session: Session, directory: Path, release: Release, artifact: Artifact) -> None:

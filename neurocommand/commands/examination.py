@@ -23,13 +23,13 @@ HARMLESS = ("stray",)
 
 
 def views(session: Session, wanted: Manifest, *, deep: bool, whole: bool) -> tuple[StoreView, ...]:
-    """Look at every object of every store.
+    """Look at every object of every store; with ``deep``, read its bytes.
 
     Args:
         session: the run.
-        wanted: the releases that a store is asked for that cannot be listed.
-        deep: read the bytes of each.
-        whole: the manifest is wanted as a whole: such a store is asked for everything else that is locked, too.
+        wanted: the releases that matter.
+        deep: read the bytes instead of trusting what stores state.
+        whole: objects of other releases matter, too; a store that cannot be listed is asked for all that is locked.
     """
 
     def digest(store: Store, found: StoredObject) -> str:
@@ -45,7 +45,7 @@ def views(session: Session, wanted: Manifest, *, deep: bool, whole: bool) -> tup
     releases = [declaration.release for declaration in wanted.declarations]
     releases += sorted(session.lock.lock.artifacts.keys() - releases) if whole else []
     with session.console:
-        return observe.examined(session.stores, releases, digest if deep else None)
+        return observe.examined(session.stores, releases, digest if deep else None, whole=whole)
 
 
 def findings(session: Session, wanted: Manifest, seen: Sequence[StoreView], *, whole: bool) -> list[Finding]:

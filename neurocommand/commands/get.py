@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ from neurocommand.commands.completing import complete_release
 from neurocommand.commands.console import echo_json, size_text
 from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_sources
 from neurocommand.download.fetch import fetch
-from neurocommand.errors import ImageError, PolicyError, UsageError, printable_lines
+from neurocommand.errors import PolicyError, UsageError, printable_lines
 from neurocommand.files import digest_of
 from neurocommand.image import sif
 from neurocommand.layout import object_key
@@ -61,9 +62,10 @@ def command(
         raise UsageError(f"{path}: exists, and is not the locked image", "choose another name, or say --force")
     with session.closing_stores(), session.console as console:
         stores = session.chosen_stores(sources)
+        place = path if artifact is not None else path.with_name(f".{path.name}.new")
         fetched = fetch(
             key,
-            path,
+            place,
             stores,
             artifact,
             console,
@@ -71,18 +73,18 @@ def command(
             settings=session.settings.downloads,
             bandwidth=session.bandwidth,
         )
-    if artifact is None:
-        _check_image(path)
+    if place != path:
+        _take_image(place, path)
     return _tell({**values, "source": fetched.source}, "downloaded", fetched.sha256, fetched.size, as_json=as_json)
 
 
-def _check_image(path: Path) -> None:
-    """See that what nobody knows the digest of is a SIF at least, else remove it."""
+def _take_image(found: Path, path: Path) -> None:
+    """Give what nobody knows the digest of its name, if it is a SIF at least; else what stood there stays."""
     try:
-        sif.locate(path)
-    except ImageError:
-        path.unlink()
-        raise
+        sif.locate(found)
+        os.replace(found, path)
+    finally:
+        found.unlink(missing_ok=True)
 
 
 def _tell(values: dict[str, str], what: str, sha256: str, size: int, *, as_json: bool) -> int:

@@ -48,6 +48,37 @@ def test_a_bundle_is_whole_and_says_so_to_others(synced: World, bundle: Path) ->
     assert f"{synced.release(SMALL)}: there already" in again.err
 
 
+def test_a_second_export_stands_beside_the_first(synced: World, bundle: Path, elsewhere: World) -> None:
+    synced.declare("small 1.0", "small 1.1", "other 2.0")
+    assert synced.run("sync").code == 0
+    ours = synced.path / "apps.json"
+    for release, number in (("small/1.1", 1), ("other", 1), ("small", 1)):
+        done = synced.run("bundle", "export", "stick", release)
+        assert (done.code, done.out) == (0, f"{number} release in stick\n"), done.err
+    checked = subprocess.run(["sha256sum", "-c", "--strict", "SHA256SUMS"], cwd=bundle, check=True, capture_output=True)
+    assert checked.stdout.count(b": OK") == 3
+    assert json.loads((bundle / "apps.lock.json").read_text())["releases"] == synced.lock
+    assert json.loads((bundle / "apps.json").read_text()) == json.loads(ours.read_text())
+    assert elsewhere.run("bundle", "import", str(bundle)).out.startswith("3 releases")
+
+
+def test_a_second_export_vouches_for_nothing_that_is_damaged(synced: World, bundle: Path) -> None:
+    synced.declare("small 1.0", "other 2.0")
+    assert synced.run("sync").code == 0
+    whole, before = (bundle / KEY).read_bytes(), listing(bundle)
+    (bundle / KEY).write_bytes(whole[:-1])
+    done = synced.run("bundle", "export", "stick", "other")
+    assert (done.code, "is not what the bundle's lock says" in done.err) == (1, True), done.err
+    assert synced.run("bundle", "export", "stick", "other", "small").code == 0
+    assert before.items() - listing(bundle).items() == {
+        (name, before[name]) for name in ("SHA256SUMS", "apps.json", "apps.lock.json")
+    }
+    texts = json.loads((bundle / "apps.lock.json").read_text())
+    texts["releases"]["small_1.0_20260101"]["sha256"] = "0" * 64
+    (bundle / "apps.lock.json").write_text(json.dumps(texts))
+    assert synced.run("bundle", "export", "stick", "other").code == 4
+
+
 def test_a_site_installs_from_the_bundle_itself(bundle: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "neurocommand", "--config", str(bundle / "neurocommand.yaml")]
     before = listing(bundle)

@@ -131,6 +131,15 @@ def test_what_the_lock_does_not_know_is_compared_and_must_be_an_image(site: Site
     assert site.world.run("get", "small").code == 4
 
 
+def test_a_file_that_is_there_outlives_what_is_no_image(site: Site) -> None:
+    site.lock(None)
+    site.got.write_bytes(b"mine")
+    done = site.world.run("get", "small", "--force")
+    assert (done.code, "SIF" in done.err) == (1, True), done.err
+    assert site.got.read_bytes() == b"mine"
+    assert site.files() == {KEY}
+
+
 def test_a_download_that_was_killed_is_continued(site: Site) -> None:
     command = site.world.command("get", "small")
     with subprocess.Popen(command, cwd=site.world.path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as child:

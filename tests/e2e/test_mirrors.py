@@ -195,6 +195,18 @@ def test_what_is_locked_but_no_longer_in_the_manifest_is_mended_and_not_missed(m
     assert mirrors.world.outcomes("repair", "--deep", "tool0")["problems"] == []
 
 
+@pytest.mark.parametrize("verb", ["verify", "repair"])
+def test_only_what_is_asked_for_is_read(mirrors: Mirrors, verb: str) -> None:
+    _, two = mirrors.fill(2, seed=21)
+    damaged = bytes(len(mirrors.data[two]))
+    mirrors.write("second", two, damaged)
+    done = mirrors.world.run("-v", verb, "tool0", "--deep")
+    assert done.code == 0, done.err
+    assert "tool0" in done.err
+    assert "tool1" not in done.err + done.out
+    assert mirrors.read("second")[f"{two}.simg"] == damaged
+
+
 def test_an_empty_primary_is_filled_from_its_mirrors_and_a_mirror_too(mirrors: Mirrors) -> None:
     releases = mirrors.fill(3, seed=4)
     for release in releases:
