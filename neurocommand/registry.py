@@ -116,7 +116,7 @@ class _Door:
         except OversizedError as error:
             raise self.error(error.message) from error
         except (requests.RequestException, OSError) as error:
-            raise self.error(f"{said}: {web.reason(error)}", "check the network and its name") from error
+            raise self.error(f"{said}: {web.reason(error)}", "check the network and `registries:`") from error
 
     def ask(self, method: str, place: str, *, accept: bool = True) -> requests.Response:
         """Ask for something in the repository; the answer's body is not read yet."""

@@ -11,7 +11,8 @@ import click
 
 from neurocommand import jsontext, lock, manifest
 from neurocommand.commands import identity, report
-from neurocommand.commands.session import Session, takes_manifest, takes_releases
+from neurocommand.commands.options import takes_manifest, takes_releases
+from neurocommand.commands.session import Session
 from neurocommand.download import fetch as download
 from neurocommand.errors import DownloadError, ImmutableError, NeurocommandError, UsageError
 from neurocommand.events import Advanced, Finished, Started

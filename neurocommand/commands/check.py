@@ -10,7 +10,8 @@ import click
 from neurocommand import jsontext, manifest
 from neurocommand.commands import journal
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, takes_json
+from neurocommand.commands.options import takes_json
+from neurocommand.commands.session import Session
 from neurocommand.errors import Fault, FaultsError, printable_lines
 
 

@@ -9,8 +9,7 @@ import click
 
 from neurocommand.actions import Convert
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import (
-    Session,
+from neurocommand.commands.options import (
     takes_dry_run,
     takes_json,
     takes_manifest,
@@ -18,6 +17,7 @@ from neurocommand.commands.session import (
     takes_releases,
     takes_shard,
 )
+from neurocommand.commands.session import Session
 from neurocommand.errors import UsageError, printable
 
 if TYPE_CHECKING:

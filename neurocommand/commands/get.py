@@ -9,7 +9,8 @@ import click
 
 from neurocommand.commands.completing import complete_release
 from neurocommand.commands.console import echo_json, size_text
-from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_sources
+from neurocommand.commands.options import takes_json, takes_manifest, takes_sources
+from neurocommand.commands.session import Session
 from neurocommand.download.fetch import fetch
 from neurocommand.errors import PolicyError, UsageError, printable_lines
 from neurocommand.files import digest_of

@@ -12,14 +12,8 @@ from neurocommand import config, observe
 from neurocommand import plan as planning
 from neurocommand.actions import Plan
 from neurocommand.commands import journal, pipeline
-from neurocommand.commands.session import (
-    Session,
-    takes_dry_run,
-    takes_json,
-    takes_manifest,
-    takes_releases,
-    takes_sources,
-)
+from neurocommand.commands.options import takes_dry_run, takes_json, takes_manifest, takes_releases, takes_sources
+from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
 from neurocommand.errors import PolicyError, UsageError
 from neurocommand.layout import Root

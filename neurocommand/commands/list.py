@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, takes_json, takes_manifest
+from neurocommand.commands.options import takes_json, takes_manifest
+from neurocommand.commands.session import Session
 from neurocommand.errors import UsageError
 from neurocommand.manifest import Declaration, Manifest
 from neurocommand.render import catalogue

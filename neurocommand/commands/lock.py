@@ -8,7 +8,8 @@ import click
 
 from neurocommand import lock
 from neurocommand.commands import report
-from neurocommand.commands.session import Session, takes_manifest
+from neurocommand.commands.options import takes_manifest
+from neurocommand.commands.session import Session
 from neurocommand.errors import ImmutableError, UsageError
 from neurocommand.files import write_atomically
 

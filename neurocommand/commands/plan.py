@@ -10,8 +10,7 @@ import click
 
 from neurocommand.actions import Convert, Plan
 from neurocommand.commands import pipeline, report
-from neurocommand.commands.session import (
-    Session,
+from neurocommand.commands.options import (
     takes_json,
     takes_manifest,
     takes_prune,
@@ -19,6 +18,7 @@ from neurocommand.commands.session import (
     takes_root,
     takes_shard,
 )
+from neurocommand.commands.session import Session
 from neurocommand.commands.sync import STAGE
 from neurocommand.errors import UsageError
 from neurocommand.render import shards

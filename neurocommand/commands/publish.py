@@ -8,7 +8,8 @@ import click
 
 from neurocommand.actions import Deploy, Retire, Rewrap
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases, takes_root
+from neurocommand.commands.options import takes_dry_run, takes_json, takes_manifest, takes_releases, takes_root
+from neurocommand.commands.session import Session
 
 STAGE = pipeline.Stage((Deploy, Rewrap, Retire), deploys=True)
 

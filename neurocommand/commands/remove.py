@@ -9,7 +9,8 @@ import click
 from neurocommand import config, observe
 from neurocommand.commands import completing, journal
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, takes_dry_run, takes_json
+from neurocommand.commands.options import takes_dry_run, takes_json
+from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
 from neurocommand.errors import UsageError, printable, printable_lines
 from neurocommand.layout import Root

@@ -10,7 +10,8 @@ import click
 from neurocommand import plan as planning
 from neurocommand.actions import Copy, Upload
 from neurocommand.commands import examination, pipeline
-from neurocommand.commands.session import Session, takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.options import takes_dry_run, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import Session
 from neurocommand.observation import Observation
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool

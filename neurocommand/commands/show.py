@@ -9,7 +9,8 @@ import click
 from neurocommand import observe
 from neurocommand.commands import completing, installed
 from neurocommand.commands.console import echo_json, size_text
-from neurocommand.commands.session import Session, takes_json, takes_manifest
+from neurocommand.commands.options import takes_json, takes_manifest
+from neurocommand.commands.session import Session
 from neurocommand.commands.status import place_state, store_state
 from neurocommand.errors import UsageError, printable_lines
 from neurocommand.manifest import Declaration

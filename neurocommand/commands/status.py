@@ -12,7 +12,8 @@ from neurocommand import plan as planning
 from neurocommand.actions import Plan
 from neurocommand.commands import journal, pipeline, report
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases, takes_root
+from neurocommand.commands.options import takes_json, takes_manifest, takes_releases, takes_root
+from neurocommand.commands.session import Session
 from neurocommand.layout import Root
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.observation import Deployed, Deployment, HalfDeployed, Observation, Unknown

@@ -8,8 +8,7 @@ import click
 
 from neurocommand.actions import Adopt, Convert, Copy, Deploy, Retire, Rewrap, Upload
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import (
-    Session,
+from neurocommand.commands.options import (
     takes_apart,
     takes_dry_run,
     takes_json,
@@ -20,6 +19,7 @@ from neurocommand.commands.session import (
     takes_root,
     takes_shard,
 )
+from neurocommand.commands.session import Session
 from neurocommand.errors import UsageError
 
 STAGE = pipeline.Stage((Convert, Adopt, Upload, Copy, Deploy, Rewrap, Retire), deploys=True, prunes=True)

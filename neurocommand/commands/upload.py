@@ -6,14 +6,8 @@ import click
 
 from neurocommand.actions import Copy, Upload
 from neurocommand.commands import pipeline
-from neurocommand.commands.session import (
-    Session,
-    takes_dry_run,
-    takes_json,
-    takes_manifest,
-    takes_releases,
-    takes_shard,
-)
+from neurocommand.commands.options import takes_dry_run, takes_json, takes_manifest, takes_releases, takes_shard
+from neurocommand.commands.session import Session
 
 STAGE = pipeline.Stage((Upload, Copy), deploys=False)
 

@@ -6,7 +6,8 @@ import click
 
 from neurocommand.commands import examination
 from neurocommand.commands.console import echo_json
-from neurocommand.commands.session import Session, takes_json, takes_manifest, takes_releases
+from neurocommand.commands.options import takes_json, takes_manifest, takes_releases
+from neurocommand.commands.session import Session
 
 
 @click.command("verify")
