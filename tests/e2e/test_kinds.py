@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from pathlib import Path
+
+import requests
 
 from neurocommand.files import digest_of
 from tests import images, oci_images
 from tests.images import run
+from tests.proxy import Proxy
 from tests.servers import Answer, Request, WebServer, forward_to, oci_registry
+from tests.swift import Swift
 from tests.world import DATE, World
 
 # The line of `htpasswd -Bbn ci s3cret`; the registry takes bcrypt only.
@@ -92,3 +98,28 @@ def test_a_registry_that_limits_the_rate_is_passed_over_and_named(world: World) 
         assert "ghcr: rate limited" in done.err
         # the second release did not ask it again
         assert len(busy.requests) == 1
+
+
+def test_a_private_bucket_gives_nothing_but_through_signed_addresses(world: World, swift: Swift) -> None:
+    env = {"AWS_ACCESS_KEY_ID": swift.user, "AWS_SECRET_ACCESS_KEY": swift.key, "AWS_EC2_METADATA_DISABLED": "true"}
+    with contextlib.closing(swift.s3()) as client:
+        client.create_bucket(Bucket="private-bucket")
+    world.configure(
+        f"[{{name: private, kind: s3, bucket: private-bucket, endpoint: '{swift.url}', region: us-east-1}}]"
+    )
+    for verb in ("convert", "upload"):
+        done = world.run(verb, env=env)
+        assert done.code == 0, done.err
+    release = world.release("small 1.0")
+    (locked,) = world.lock.values()
+    nobody = requests.get(f"{swift.url}/private-bucket/{release}.simg", timeout=30)
+    assert nobody.status_code in (400, 401, 403)  # Swift says 400 to what is not signed at all
+    with Proxy(swift.url) as proxy:
+        world.config.write_text(world.config.read_text().replace(swift.url, proxy.url))
+        installed = world.run("install", "small", "--from", "private", env=env)
+    assert installed.code == 0, installed.err
+    sif = world.path / "prefix/containers" / release.id / f"{release}.simg"
+    assert digest_of(sif) == (locked["sha256"], locked["size"])
+    asked = [line for line in proxy.requests if line.startswith("GET ") and ".simg" in line]
+    assert asked
+    assert all(re.search(r"[?&]X-Amz-Signature=[0-9a-f]{64}", line) for line in asked)
