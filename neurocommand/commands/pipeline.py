@@ -85,14 +85,8 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     place = seen if stage.deploys else None
     hold = pruning.doubt_about(seen)
     with session.closing_stores(), contextlib.ExitStack() as stack:
-        spool, deployer = Spool(session.settings.spool), None
-        if not asked.dry_run:
-            stack.enter_context(RunLock(session.settings.state / "lock"))
-            if place is not None:
-                deployer = _deployer(session, place)
-                stack.enter_context(deployer.locked())
-                deployer.prepare()
-            spool.prepare()
+        spool = Spool(session.settings.spool)
+        deployer = None if asked.dry_run else _prepared(session, stack, place, spool)
         started = time.monotonic()
         judged = stage.prunes and asked.whole and session.configured_manifest
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
@@ -118,14 +112,34 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             return asked.present(plan) if asked.present else show(plan, as_json=asked.as_json)
         if retention is not None:
             pruning.remember(session, retention, observation)
-        stored = _stored(session, spool)
-        # what is still to be uploaded stays at hand; what is only to be deployed can be fetched by whoever deploys
-        wanting = [*plan.actions, *(action for action in whole.actions if isinstance(action, Upload | Copy))]
-        spool.discard(stored - {action.release for action in wanting})
+        stored = _tidied(session, spool, plan, whole)
         if not plan.actions:
             return show(plan, as_json=asked.as_json)
         made = dataclasses.replace(workshop(session, wanted, deployer, spool, stored=stored), image=asked.image)
         return apply_and_show(session, plan, made, as_json=asked.as_json)
+
+
+def _prepared(session: Session, stack: contextlib.ExitStack, place: Root | None, spool: Spool) -> Deployer | None:
+    """Take the run locks, remove what a killed run left, and return the deployer of the root, if there is one."""
+    stack.enter_context(RunLock(session.settings.state / "lock"))
+    deployer = None
+    if place is not None:
+        deployer = _deployer(session, place)
+        stack.enter_context(deployer.locked())
+        deployer.prepare()
+    spool.prepare()
+    return deployer
+
+
+def _tidied(session: Session, spool: Spool, plan: Plan, whole: Plan) -> set[Release]:
+    """Drop what nobody needs in the spool, and return the releases there that a store has, too.
+
+    What is still to be uploaded stays at hand; what is only to be deployed can be fetched by whoever deploys it.
+    """
+    stored = _stored(session, spool)
+    wanting = [*plan.actions, *(action for action in whole.actions if isinstance(action, Upload | Copy))]
+    spool.discard(stored - {action.release for action in wanting})
+    return stored
 
 
 def _refuse_prune_of_a_part(session: Session, asked: Asked) -> None:
