@@ -46,7 +46,9 @@ def test_nothing_is_left_behind(synced: World) -> None:
         "lock": sha256(synced.path / "state/lock"),
         "spool": "directory",
         "spool/.neurocommand-scratch": "directory",
+        "unlisted.json": sha256(synced.path / "state/unlisted.json"),
     }
+    assert json.loads((synced.path / "state/unlisted.json").read_text())["unlisted"] == {}
     assert [name for name in listing(synced.root / ".neurocommand") if name not in ("lock", "staging")] == []
 
 
@@ -514,7 +516,7 @@ def test_a_release_goes_live_with_its_quorum_and_not_without(world: World) -> No
     assert refused["code"] == 1
     world.configure(stores, "quorum: 1\n")
     live = world.outcomes("sync")
-    assert [(o["action"], o["outcome"]) for o in live["outcomes"]] == [("upload", "failed"), ("deploy", "done")]
+    assert [(o["action"], o["outcome"]) for o in live["outcomes"]] == [("copy", "failed"), ("deploy", "done")]
     assert (live["outcomes"][0]["fatal"], live["code"]) == (False, 0)
     # what the store lacks is made up for once it can take it
     (world.path / "second" / f"{world.release(SMALL)}.simg").rmdir()
