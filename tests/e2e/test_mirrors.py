@@ -397,7 +397,7 @@ def test_a_mirror_that_is_killed_shows_nothing_half_done_and_the_next_one_finish
     begun = time.monotonic()
     assert mirrors.world.run("mirror").out == "nothing to do\n"
     idle = time.monotonic() - begun
-    for _ in range(20 if request.config.getoption("--full") else 3):
+    for _ in range(20 if request.config.getoption("--full") else 1):
         for store in lacking:
             for release in releases:
                 mirrors.remove(store, release)
