@@ -14,7 +14,7 @@ import tenacity
 from neurocommand.download.relay import relay
 from neurocommand.download.verdicts import Fetched
 from neurocommand.errors import DownloadError, ImmutableError, NeurocommandError, StoreError, TransientStoreError
-from neurocommand.events import Advanced, Event, Finished, Noted, Started
+from neurocommand.events import Advanced, Event, Finished, Started
 from neurocommand.model import Artifact, StoredObject
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.http import HttpStore
@@ -22,6 +22,7 @@ from neurocommand.stores.interface import Advance, Content, Store
 from neurocommand.stores.retry import RetryingStore
 from neurocommand.stores.s3 import S3Store
 from tests.servers import Answer, Request, Respond, WebServer, refused_url
+from tests.test_download import Ear
 
 KEY = "niimath_1.0.20240114_20250101.simg"
 RELEASE = "niimath_1.0.20240114_20250101"
@@ -54,19 +55,6 @@ DIFFERENT: dict[str, tuple[Answer, str]] = {
         f"has {len(GOOD)} bytes, sha256 {'0' * 64}",
     ),
 }
-
-
-class Ear:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-
-    def notes(self) -> dict[str, str]:
-        return {event.subject: event.message for event in self.events if isinstance(event, Noted)}
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from neurocommand.stores.interface import Store
 __all__ = ["Fetched", "fetch"]
 
 
-def fetch(  # noqa: PLR0913
+def fetch(  # noqa: PLR0913  (what one download is told)
     key: str,
     path: Path,
     sources: Sequence[Store],

@@ -95,7 +95,7 @@ class _Archive:
     def opened(self) -> Iterator[BinaryIO]:
         """Open the archive for a block, and tell its faults from those of a file that is written meanwhile."""
         try:
-            stream = open(self.path, "rb")  # noqa: SIM115
+            stream = open(self.path, "rb")  # noqa: SIM115  (closed below; only its opening is judged)
         except OSError as error:
             raise ImageError(f"{self.where}: cannot be read: {error.strerror}", "is its name right?") from error
         with stream:

@@ -50,7 +50,7 @@ class S3Store:
     lists_digests = False
     local = False
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913  (each is a setting of such a store)
         self,
         name: str,
         bucket: str,
