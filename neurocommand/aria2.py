@@ -247,6 +247,11 @@ class Job:
         """Whether its record of what is there is of no use, which is no address's fault."""
         return self._log.unreadable
 
+    @property
+    def redirected(self) -> set[str]:
+        """The addresses that were redirected to; one of its own that gives nothing redirects in a loop."""
+        return self._log.redirected
+
     def change(self, gone: Sequence[str], new: Sequence[str] = ()) -> None:
         """Use some addresses no more, and others from now on; a job that has ended stays as it is."""
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ \[(?P<level>[A-Z]+)\] (?P<text>.*)")
 _ABORTED = re.compile(r".*Download aborted\. URI=(?P<url>\S+)")
+_REDIRECTED = re.compile(r".* - Redirecting to (?P<url>\S+)")
 _ENDED = re.compile(r".*Download (GID#(?P<gid>\w+) not complete|complete): .*")  # the last line of every job
 _ADDRESS = re.compile(r"URI=\S+")  # may hold a signature
 _WHERE = re.compile(r"^.*?\[\w+\.cc:\d+\] (errorCode=\d+ )?")
@@ -25,7 +26,7 @@ class Log:
     """The lines of one job, taken one by one.
 
     ``ended``: nothing more will come; ``unreadable``: the job's record of what is there is of no use, which is no
-    address's fault.
+    address's fault; ``redirected``: the addresses that others, or they themselves, have redirected to.
 
     Args:
         gid: the job's id.
@@ -34,6 +35,7 @@ class Log:
     def __init__(self, gid: str) -> None:
         self.ended = False
         self.unreadable = False
+        self.redirected = set[str]()
         self._gid = gid
         self._faults: list[Fault] = []
         self._aborted: str | None = None
@@ -49,6 +51,8 @@ class Log:
         self._close()
         aborted = _ABORTED.fullmatch(stamped["text"]) if stamped["level"] == "ERROR" else None
         self._aborted, self._cause = (aborted["url"] if aborted is not None else None), ""
+        if (redirected := _REDIRECTED.fullmatch(stamped["text"])) is not None:
+            self.redirected.add(redirected["url"])
         ended = _ENDED.fullmatch(stamped["text"])
         self.ended |= ended is not None and ended["gid"] in (self._gid, None)
 

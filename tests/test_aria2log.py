@@ -63,3 +63,10 @@ def test_the_end_is_that_of_this_job() -> None:
     other = ABSENT[-1].replace(GID, "0123456789abcdef")
     assert not taken(other).ended
     assert taken(other, COMPLETE).ended
+
+
+def test_what_was_redirected_to_is_known() -> None:
+    where = "http://one/x?signed=1"
+    seen = "2026-11-21 03:37:14.339331 [NOTICE] [HttpResponse.cc:168] CUID#13 - Redirecting to "
+    log = taken(seen + where, seen + where, COMPLETE)
+    assert (log.redirected, log.faults()) == ({where}, [])

@@ -67,6 +67,7 @@ class Together:
         self._quiet: dict[str, float] = {}
         self._slow: dict[str, float] = {}
         self._best = 0
+        self._giving = set[str]()
         self._done = -1
         self._moved = 0.0
 
@@ -111,6 +112,9 @@ class Together:
             if state.status == "complete":
                 for fault in faults:
                     self._name(fault.url, fault.reason)
+                # it failed nowhere yet: the others were faster each time that it was to be asked again
+                for url in job.redirected - self._giving:
+                    self._name(url, "redirects in a loop")
                 return True
             for fault in faults:
                 self._failed(job, fault)
@@ -131,6 +135,7 @@ class Together:
 
     def _see_progress(self, state: aria2.State) -> None:
         self.following.grown(state.beginning)
+        self._giving.update(url for url, speed in state.speeds.items() if speed)
         self.bandwidth.take(max(state.done - self._counted, 0))
         self._counted = max(self._counted, state.done)
         if state.done > self._done:
