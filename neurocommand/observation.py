@@ -27,6 +27,7 @@ class StoreView:
         fault: why it could not be asked at all; empty when it was.
         digests: whether an object without a sha256 really has none; a mere listing may leave them out.
         listed: whether ``objects`` is everything that the store holds.
+        nameless: objects whose keys no release has.
     """
 
     name: str
@@ -36,6 +37,7 @@ class StoreView:
     fault: str = ""
     digests: bool = True
     listed: bool = False
+    nameless: tuple[StoredObject, ...] = ()
 
     def ask(self, release: Release) -> StoredObject | Unknown | None:
         """Return what is known about a release's object; None means certainly absent."""

@@ -49,10 +49,12 @@ def _view(store: Store, releases: Sequence[Release], listing: bool) -> StoreView
 
 def _listed(store: Store) -> StoreView:
     try:
-        found = {release: seen for seen in store.list() if (release := release_of_key(seen.key)) is not None}
+        named = [(release_of_key(seen.key), seen) for seen in store.list()]
     except StoreError as error:
         return StoreView(store.name, store.writable, fault=error.message)
-    return StoreView(store.name, store.writable, found, digests=store.lists_digests, listed=True)
+    found = {release: seen for release, seen in named if release is not None}
+    nameless = tuple(seen for release, seen in named if release is None)
+    return StoreView(store.name, store.writable, found, digests=store.lists_digests, listed=True, nameless=nameless)
 
 
 def _asked(store: Store, releases: Sequence[Release]) -> StoreView:

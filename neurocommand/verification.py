@@ -31,7 +31,7 @@ def findings(manifest: Manifest, lock: Lock, views: Iterable[StoreView]) -> Iter
     * truncated: fewer bytes than the locked ones;
     * corrupt: more bytes, or another digest than the locked one;
     * unknown: the store cannot tell, states no digest, or the release is wanted but not locked;
-    * stray: a release that neither manifest nor lock knows.
+    * stray: a release that neither manifest nor lock knows, or a SIF that has no release's name.
 
     Args:
         manifest: what is wanted.
@@ -47,6 +47,8 @@ def findings(manifest: Manifest, lock: Lock, views: Iterable[StoreView]) -> Iter
             found = _judge(view, release, lock.get(release), wanted=release in wanted)
             if found is not None:
                 yield found
+        for stray in view.nameless:
+            yield Finding("stray", view.name, None, f"{stray.key}: {stray.size} bytes; no release has such a name")
 
 
 def _judge(view: StoreView, release: Release, artifact: Artifact | None, *, wanted: bool) -> Finding | None:

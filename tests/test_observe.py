@@ -81,6 +81,7 @@ def test_a_store_is_listed_for_many_and_asked_for_few(tmp_path: Path) -> None:
     for releases in (RELEASES, RELEASES[:2]):
         (view,) = observe.stores([store], releases)
         assert view.objects == {RELEASES[0]: StoredObject(f"{RELEASES[0]}.simg", 5)}
+        assert view.nameless == ((StoredObject("x.simg", 5),) if view.listed else ())
 
 
 def test_a_store_that_cannot_be_listed_at_all_is_a_fault(tmp_path: Path) -> None:

@@ -73,3 +73,8 @@ def test_the_digest_of_an_empty_object_counts_too() -> None:
     empty = Lock({WANTED: Artifact(TRUE.sha256, 0)})
     view = StoreView("here", True, {WANTED: StoredObject("x", 0, OTHER.sha256)})
     assert [f.kind for f in verification.findings(manifest(WANTED), empty, [view])] == ["corrupt"]
+
+
+def test_a_sif_that_no_release_is_named_like_is_stray() -> None:
+    view = StoreView("here", True, {WANTED: GOOD}, nameless=(StoredObject("notes.simg", 5),))
+    assert findings(view) == [Finding("stray", "here", None, "notes.simg: 5 bytes; no release has such a name")]

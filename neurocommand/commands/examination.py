@@ -52,7 +52,11 @@ def findings(session: Session, wanted: Manifest, seen: Sequence[StoreView], *, w
     """Return what is wrong; about the wanted releases alone unless the manifest is wanted as a whole."""
     releases = {declaration.release for declaration in wanted.declarations}
     found = verification.findings(wanted, session.lock.lock, seen)
-    return [finding for finding in found if whole or finding.release is None or finding.release in releases]
+    return [
+        finding
+        for finding in found
+        if whole or finding.release in releases or (finding.release is None and finding.kind != "stray")
+    ]
 
 
 def values(found: Finding) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from neurocommand import sizes
 from neurocommand.errors import StoreError, StoreFullError
-from neurocommand.files import copy_with_digest, current_umask, partial, remove_leftovers
+from neurocommand.files import copy_with_digest, current_umask, free_space, partial, remove_leftovers
 from neurocommand.model import SHA256, Artifact, StoredObject
 from neurocommand.stores.interface import KEY, Advance, Content, Link, check_key
 from neurocommand.stores.transfer import ObjectStream, check_kept, check_sent, reading, receive
@@ -75,6 +76,9 @@ class DirectoryStore:
             if not self._is_there():
                 self.path.mkdir(parents=self.make_parents, exist_ok=True)
             remove_leftovers(self.path, KEY.fullmatch)
+            if (left := free_space(self.path)) < artifact.size:
+                needs = f"it needs {sizes.shown(artifact.size)}, {sizes.shown(left)} are left"
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {needs}")
             with partial(self.path / key) as (name, target):
                 sha256, size = copy_with_digest(stream, target, advance)
                 check_sent(source, artifact, sha256, size)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,8 +84,8 @@ class RcloneStore:
 
             reader = VerifiedReader(stream, source, artifact)
             self._send(key, artifact, _held_back(reader, advance, check))
-        self._remember(key, artifact)
-        old = time.time_ns() - int(self.stale_after * 1e9)
+        # by the remote's clock, since what is old is so by it as well
+        old = self._remember(key, artifact) - int(self.stale_after * 1e9)
         self._remove(rclonenames.leftovers(before, key, old))
         for place in rclonenames.old_segments(segments, old):
             with contextlib.suppress(NotThereError):
@@ -134,19 +133,24 @@ class RcloneStore:
                     self._rclone.run(what, "deletefile", self._place(name))
             raise
 
-    def _remember(self, key: str, artifact: Artifact) -> None:
-        """Write down the digest of what was just sent, in place of what was remembered."""
+    def _remember(self, key: str, artifact: Artifact) -> int:
+        """Write down the digest of what was just sent, in place of what was remembered; return when it was there."""
         what = f"cannot remember the digest of {key}"
         listed = self._look(what, key)
         entry = next((entry for entry in listed if entry.path == key), None)
         if entry is None or entry.size != artifact.size:
-            check_kept(self.name, key, artifact, _of(key, listed))
-            return
+            seen = _of(key, listed)
+            raise StoreError(
+                f"store {self.name}: after writing, {key} has {seen.size if seen else 'no'} bytes there; "
+                f"sent were {artifact.size}",
+                "the object is damaged there: run again, and look at the store if it stays so",
+            )
         mark = rclonenames.mark(key, entry, artifact.sha256)
         # The name says it all, but some remotes keep no empty objects.
         content = artifact.sha256.encode()
         self._rclone.feed(what, ("rcat", self._place(mark), "--size", str(len(content))), iter((content,)))
         self._remove(tuple(old for old in rclonenames.marks_of(listed, key) if old != mark))
+        return entry.time
 
     def _check_unchanged(self, key: str, seen: StoredObject | None, artifact: Artifact) -> None:
         """See that nobody else put other bytes there meanwhile."""

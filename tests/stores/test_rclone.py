@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,8 @@ def test_segments_of_killed_puts_go_and_those_of_objects_stay(
         assert store.get(KEY, tmp_path / "got", nothing) == (artifact.sha256, artifact.size)
     young = f"killed_segments/images/{KEY}/2026-01-01-000000-y/00000000"
     swift.ask("PUT", young, body=b"on its way")
+    # by Swift's clock, whatever ours says
+    monkeypatch.setattr("time.time_ns", lambda now=time.time_ns: now() + 2 * 86400 * 10**9)
     RcloneStore("rclone", "remote:killed/images").put(KEY, path, artifact, nothing)
     assert swift.ask("GET", young)[2] == b"on its way"
 
