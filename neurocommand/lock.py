@@ -153,6 +153,13 @@ class LockFile:
         with _exclusive(place / self.path.name):
             pass
 
+    def tidy(self) -> None:
+        """Remove what a writer left that was killed just after it had written; where that cannot be, leave it."""
+        with contextlib.suppress(OSError, UsageError):
+            if os.path.lexists(_guard(self.path)):
+                with _exclusive(self.path):
+                    pass
+
     def record(self, release: Release, artifact: Artifact) -> None:
         """Lock a release; see ``unite``."""
         self.unite(Lock({release: artifact}))
@@ -184,7 +191,7 @@ def _exclusive(path: Path) -> Iterator[None]:
         UsageError: on entering, when its file system has no locks: two writers would lose each other's releases.
         OSError: on entering, when the hidden file cannot be written.
     """
-    guard = path.with_name(f".{path.name}.lock")
+    guard = _guard(path)
     descriptor = _held(guard, path)
     try:
         yield
@@ -193,6 +200,10 @@ def _exclusive(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             guard.unlink()
         os.close(descriptor)
+
+
+def _guard(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _held(guard: Path, path: Path) -> int:

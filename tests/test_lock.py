@@ -188,6 +188,18 @@ def test_what_is_recorded_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [name for _, name in calls][1:] == ["apps.lock.json", "."]
 
 
+def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
+    path, guard = tmp_path / "apps.lock.json", tmp_path / ".apps.lock.json.lock"
+    guard.touch()
+    LockFile(path).tidy()
+    assert not guard.exists()
+    LockFile(path).tidy()
+    assert not any(tmp_path.iterdir())
+    guard.symlink_to(tmp_path / "elsewhere")
+    LockFile(path).tidy()  # not ours: left alone
+    assert guard.is_symlink()
+
+
 def test_what_another_lock_has_counts_but_is_not_written(tmp_path: Path) -> None:
     path, other_release = tmp_path / "apps.lock.json", Release("fsl", "6.0.5", "20220105")
     file = LockFile(path, Lock({FSL: A}))

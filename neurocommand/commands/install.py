@@ -77,7 +77,9 @@ def command(
         spool.prepare()
         # what a killed run fetched for nothing that is wanted now; a store has it
         spool.discard(spool.sizes().keys() - {action.release for action in plan.actions})
-        made = pipeline.workshop(session, wanted, deployer, spool, own_lock=LockFile(root.lock), sources=names)
+        own_lock = LockFile(root.lock)
+        own_lock.tidy()
+        made = pipeline.workshop(session, wanted, deployer, spool, own_lock=own_lock, sources=names)
         code = pipeline.apply_and_show(session, plan, made, as_json=as_json)
     if code == 0 and not as_json:
         journal.echo(f"module use {shlex.quote(str(root.modules))}")

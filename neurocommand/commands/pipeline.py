@@ -128,6 +128,7 @@ def _prepared(session: Session, stack: contextlib.ExitStack, place: Root | None,
         stack.enter_context(deployer.locked())
         deployer.prepare()
     spool.prepare()
+    session.lock.tidy()
     return deployer
 
 
