@@ -19,6 +19,7 @@ from neurocommand.errors import StoreError
 SILENT = 5.0  # seconds without a byte, after which a mirror is dropped where there is another one
 SLOW = 10.0  # seconds in which a mirror gives far less than the others
 SLOWER = 50  # times slower than the fastest was at its best
+RENEWED = 3  # times that a mirror is asked for a new address without a byte in between
 STALLED = 60.0  # seconds without a byte from anybody
 POLLED = (0.02, 0.25)  # seconds between two looks: at first, and in the long run
 
@@ -63,7 +64,7 @@ class Together:
         self._share: int | None = None
         self._counted = 0
         self._live: dict[str, Mirror] = {}
-        self._renewed: dict[str, int] = {}
+        self._renewed: dict[str, tuple[int, int]] = {}  # by name: what was there then, how often since it was so
         self._quiet: dict[str, float] = {}
         self._slow: dict[str, float] = {}
         self._best = 0
@@ -162,8 +163,9 @@ class Together:
         if mirror is None:
             return
         passing = mirror.link.expires_in is not None or mirror.url != mirror.link.url
-        last = self._renewed.get(mirror.name, -1)
-        if not passing or not _REFUSED.search(fault.reason) or self._done <= last:
+        last, times = self._renewed.get(mirror.name, (-1, 0))
+        times = 1 if self._done > last else times + 1
+        if not passing or not _REFUSED.search(fault.reason) or times > RENEWED:
             self._name(fault.url, fault.reason)
             return
         try:
@@ -172,7 +174,7 @@ class Together:
             self._name(fault.url, f"{fault.reason}; asked again: {error.message}")
             return
         del self._live[fault.url]
-        self._renewed[mirror.name] = self._done
+        self._renewed[mirror.name] = self._done, times
         self._live[fresh.url] = fresh
         job.change([fault.url], [fresh.url])
 
