@@ -179,6 +179,24 @@ def test_one_that_expires_beside_a_good_mirror_goes_on_too(place: Path, web_serv
     assert ear.notes() == {}
 
 
+def test_one_that_redirects_once_and_gives_it_all_is_not_blamed(place: Path, web_server: Serve) -> None:
+    """A small object is there before anybody looks how fast it comes."""
+    content, asked = b"x" * 1000, [0]
+
+    def respond(request: Request) -> Answer:
+        asked[0] += request.method == "GET"
+        # the first is the look at its beginning
+        if request.method == "GET" and asked[0] == 2:
+            return Answer(302, headers={"Location": f"/{KEY}"})
+        return in_parts(content, request)
+
+    artifact, ear = Artifact(hashlib.sha256(content).hexdigest(), len(content)), Ear()
+    fetched = fetch(KEY, place, [HttpStore("web", web_server(respond).url)], artifact, ear, RELEASE)
+    assert (fetched.source, ear.notes()) == ("web", {})
+    assert place.read_bytes() == content
+    assert asked[0] >= 3
+
+
 @pytest.mark.timeout(120)
 def test_one_that_is_refused_for_good_is_dropped(place: Path, web_server: Serve) -> None:
     """A new address is no better: nobody asks for ever."""

@@ -114,7 +114,9 @@ class Together:
                 for fault in faults:
                     self._name(fault.url, fault.reason)
                 # it failed nowhere yet: the others were faster each time that it was to be asked again
-                for url in job.redirected - self._giving:
+                looping = job.redirected - self._giving
+                # where no other is left, one of them gave it all, and only faster than was looked
+                for url in looping if self._live.keys() - looping else ():
                     self._name(url, "redirects in a loop")
                 return True
             for fault in faults:
