@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -218,7 +219,11 @@ def _make_writable(directory: str) -> None:
 
 
 def free_space(path: Path) -> int:
-    """Return the bytes that an ordinary user may still write where ``path`` is or will be."""
+    """Return the bytes that an ordinary user may still write where ``path`` is or will be.
+
+    A file system that states no size cannot tell, which is not the same as full: then there is no limit.
+    """
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free
+    usage = shutil.disk_usage(path)
+    return usage.free if usage.total else sys.maxsize

@@ -293,3 +293,8 @@ def test_free_space_is_that_of_the_place_that_will_be(tmp_path: Path) -> None:
         f"print(free_space(Path({str(tmp_path)!r}, 'x')))",
     )
     assert 1 << 20 < int(printed) <= 2 << 20
+
+
+def test_a_file_system_that_states_no_size_is_not_full() -> None:
+    assert os.statvfs("/proc").f_blocks == 0
+    assert free_space(Path("/proc")) > 1 << 60
