@@ -18,6 +18,7 @@ from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
 from neurocommand.model import Artifact, DeployRecord, Inspection, Release
 from neurocommand.render import modulefile, plain, templates, wrapper
+from neurocommand.settings import WrapperSettings
 from neurocommand.stores.directory import DirectoryStore
 
 COMMANDS = ("first", "second", "third")
@@ -106,5 +107,7 @@ def fill_root(root: Root, declarations: Iterable[Declaration]) -> None:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(target)
         known = artifact(release)
-        written = DeployRecord(release, known.sha256, known.size, "tree", COMMANDS, categories, templates.REVISION)
+        written = DeployRecord(
+            release, known.sha256, known.size, "tree", COMMANDS, categories, templates.revision(WrapperSettings())
+        )
         directory.record.write_text(record.render(written), encoding="utf-8")

@@ -223,7 +223,7 @@ def _has_host(address: str) -> bool:
 def _merge(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """Let a file's own top-level keys replace the defaults; some sections merge by their keys."""
     result = {**defaults, **own}
-    for section in ("convert", "downloads", "limits", "install", "publish", "retention"):
+    for section in ("convert", "downloads", "limits", "install", "publish", "retention", "wrappers"):
         result[section] = {**defaults[section], **own.get(section, {})}
     return result
 
@@ -257,6 +257,8 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         compression=content["convert"]["compression"],
         downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
         limits=entries.limits(content["limits"]),
+        wrappers=entries.wrappers(content["wrappers"]),
+        sets=tuple((name, tuple(members)) for name, members in content["sets"].items()),
     )
 
 

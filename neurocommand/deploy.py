@@ -25,6 +25,7 @@ from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Relea
 from neurocommand.modulefiles import Modulefiles, make_link, refuse_obstacle
 from neurocommand.render import templates
 from neurocommand.runlock import RunLock
+from neurocommand.settings import WrapperSettings
 
 # an unpacked tree is seldom more than this many times its compressed SIF
 _UNPACKED = 4
@@ -41,6 +42,7 @@ class Deployer:
         mount_points: directories that every tree has.
         listener: told about progress.
         shared: others read this root, so what is made there is open to them whatever the umask; else the umask counts.
+        wrappers: what its wrappers do.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Deployer:
         listener: Listener,
         *,
         shared: bool = False,
+        wrappers: WrapperSettings | None = None,
     ) -> None:
         self.root = root
+        self.wrappers = wrappers or WrapperSettings()
         self.umask = current_umask() & ~_OTHERS if shared else None
         self.modulefiles = Modulefiles(root, self.umask)
         self.format = image_format
@@ -148,7 +152,7 @@ class Deployer:
             self._refuse_foreign(declaration.release)
             self.modulefiles.refuse_foreign(declaration.release, declaration.categories)
             found = self._inspect(directory, deployed.format, None)
-            new = _record(declaration, artifact, found, deployed.format)
+            new = self._record(declaration, artifact, found, deployed.format)
             contents.write(directory, found, deployed.format, self.umask)
             self.modulefiles.write(new, found)
             write_atomically(directory.record, record.render(new), umask=self.umask)
@@ -205,7 +209,7 @@ class Deployer:
             contents.link_or_copy(path, staged.image, self.umask)
         found = self._inspect(staged, self.format, sif.recorded_environment(path))
         contents.write(staged, found, self.format, self.umask)
-        new = _record(declaration, artifact, found, self.format)
+        new = self._record(declaration, artifact, found, self.format)
         write_atomically(staged.pending_record, record.render(new), umask=self.umask)
         self._report(declaration.release, found)
         return new, found
@@ -244,14 +248,15 @@ class Deployer:
                     exchange.undo()
             raise
 
-
-def _record(declaration: Declaration, artifact: Artifact, found: Inspection, image_format: Format) -> DeployRecord:
-    return DeployRecord(
-        declaration.release,
-        artifact.sha256,
-        artifact.size,
-        image_format,
-        found.commands,
-        declaration.categories,
-        templates.REVISION,
-    )
+    def _record(
+        self, declaration: Declaration, artifact: Artifact, found: Inspection, image_format: Format
+    ) -> DeployRecord:
+        return DeployRecord(
+            declaration.release,
+            artifact.sha256,
+            artifact.size,
+            image_format,
+            found.commands,
+            declaration.categories,
+            declaration.revised(templates.revision(self.wrappers)),
+        )

@@ -10,6 +10,7 @@ from typing import Any
 from neurocommand import sizes
 from neurocommand.errors import UsageError, printable
 from neurocommand.settings import (
+    Bind,
     Budget,
     Credentials,
     DirectorySettings,
@@ -20,6 +21,7 @@ from neurocommand.settings import (
     RegistrySettings,
     S3Settings,
     StoreSettings,
+    WrapperSettings,
 )
 
 DEFAULT_TEMPLATES = ("{application}_{version}:{build_date}", "{application}:{version}_{build_date}")
@@ -151,6 +153,15 @@ def limits(entry: dict[str, Any]) -> LimitSettings:
     written = entry.get("bandwidth")
     bandwidth = sizes.bytes_of(written) if isinstance(written, str) else written and int(written)
     return LimitSettings(**numbers, bandwidth=bandwidth)
+
+
+def wrappers(entry: dict[str, Any]) -> WrapperSettings:
+    """Return what every wrapper does."""
+    binds = tuple(
+        Bind(bind["source"], bind.get("destination", bind["source"]), bind.get("read_only", False))
+        for bind in entry["binds"]
+    )
+    return WrapperSettings(entry["gpu"], entry["warm"], int(entry["warm_idle"]), tuple(entry["pass"]), binds)
 
 
 def _credentials(name: str, environ: Mapping[str, str]) -> Credentials | None:

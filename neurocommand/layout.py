@@ -199,6 +199,11 @@ class ReleaseDirectory:
         return self.path / "bin"
 
     @property
+    def wrapper_body(self) -> Path:
+        """What every wrapper of the release sources."""
+        return self.path / "wrapper.sh"
+
+    @property
     def record(self) -> Path:
         """The record: it alone means "deployed"."""
         return self.path / "record.json"

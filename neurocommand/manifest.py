@@ -8,6 +8,7 @@ The format is Neurodesk's: an entry with an empty ``exec`` is a release, any oth
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from neurocommand import jsontext, schema
 from neurocommand.errors import Fault, FaultsError, UsageError, bounded, printable
 from neurocommand.jsontext import Document, Position
-from neurocommand.model import APPLICATION, Launcher, Release
+from neurocommand.model import APPLICATION, About, Launcher, Notice, Release
 
 SCHEMA = "apps.schema.json"
 EXTRA = "x-neurocommand"
@@ -34,20 +35,49 @@ class Declaration:
     show_in_menu: bool
     show_in_applist: bool
     apptainer_args: tuple[str, ...]
+    about: About = field(default_factory=About)
+    doi: str = ""
+    deprecation: Notice | None = None
+
+    @property
+    def revision(self) -> str:
+        """Identity of what is rendered of the declaration beside release and categories: 8 hex digits.
+
+        Empty where there is nothing.
+        """
+        told = (self.apptainer_args, self.about, self.doi, self.deprecation)
+        return "" if told == ((), About(), "", None) else hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+
+    def revised(self, base: str) -> str:
+        """Return the identity of what the release's wrappers and modulefile are made from.
+
+        Args:
+            base: that of what all wrappers and modulefiles under the root are made from.
+        """
+        return f"{base}-{self.revision}" if self.revision else base
 
 
 @dataclass(frozen=True)
 class Retirement:
-    """A release that is to be withdrawn, why, and what replaces it."""
+    """A release that is to be withdrawn, why, since when, and what replaces it."""
 
     release: Release
     reason: str
     successor: Release | None
+    since: str = ""
+
+    @property
+    def notice(self) -> Notice:
+        """What its users are told."""
+        return Notice(self.reason, self.successor, self.since)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A top-level key of the manifest; declarations and launchers in the order of the file."""
+    """A top-level key of the manifest; declarations and launchers in the order of the file.
+
+    ``default`` is what its applications' default version is decided by: a version, ``highest``, ``newest``, or empty.
+    """
 
     name: str
     categories: tuple[str, ...]
@@ -55,6 +85,7 @@ class Group:
     launchers: tuple[Launcher, ...]
     retirements: tuple[Retirement, ...]
     dois: tuple[tuple[Release, str], ...] = ()
+    default: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,10 +115,17 @@ class Manifest:
         """The DOI of every release that has one, live or not."""
         return dict(pair for group in self.groups for pair in group.dois)
 
+    @property
+    def default_policies(self) -> dict[str, str]:
+        """What the default version of each application is decided by, where its group says so."""
+        return {
+            d.release.application: group.default for group in self.groups if group.default for d in group.declarations
+        }
+
     def choose(self, argument: str) -> Declaration:
         """Find the release that ``application``, ``application/version`` or a full id means.
 
-        Without a version the default of the modules is meant, which is the highest.
+        Without a version the default of the modules is meant.
 
         Raises:
             UsageError: no release, or one of several; lists the candidates.
@@ -99,7 +137,9 @@ class Manifest:
             return exact[0]
         found = [d for d in known if d.release.application == application and version in ("", d.release.version)]
         if found:
-            return max(found, key=lambda d: d.release.precedence)
+            policy = self.default_policies.get(application, "")
+            default = default_release([(d.release, d.deprecation is not None) for d in found], policy)
+            return next(d for d in found if d.release == default)
         raise UsageError(f"{printable(argument)}: no such release in the manifest", _near(argument, known))
 
     def only(self, arguments: Iterable[str]) -> Manifest:
@@ -120,10 +160,33 @@ class Manifest:
                 tuple(d for d in group.declarations if wanted(d.release)),
                 tuple(launcher for launcher in group.launchers if wanted(launcher.release)),
                 (),
+                (),
+                group.default,
             )
             for group in self.groups
         )
         return Manifest(tuple(group for group in groups if group.declarations), self.warnings)
+
+
+def default_release(releases: Iterable[tuple[Release, bool]], policy: str) -> Release:
+    """Return the release that an application's name alone means.
+
+    What is deprecated is passed over, unless the policy names its version, or there is nothing else.
+
+    Args:
+        releases: the releases of one application that can be loaded, at least one, and whether each is deprecated.
+        policy: a version; ``newest``, by build date; else the highest version.
+
+    >>> two = [(Release("x", version, "20200101"), False) for version in ("2.0", "10.0")]
+    >>> default_release(two, "").version
+    '10.0'
+    """
+    known = list(releases)
+    named = [release for release, _ in known if release.version == policy]
+    chosen = named or [release for release, deprecated in known if not deprecated] or [release for release, _ in known]
+    if policy == "newest" and not named:
+        return max(chosen, key=lambda release: (release.build_date, release.precedence))
+    return max(chosen, key=lambda release: release.precedence)
 
 
 def _near(argument: str, known: tuple[Declaration, ...]) -> str:
@@ -152,6 +215,7 @@ def parse(text: str, filename: str, *, maintained: bool = True) -> Manifest:
     groups = tuple(reader.groups())
     reader.check_twins(groups)
     reader.check_retirements(groups)
+    reader.check_deprecations(groups)
     if any(not fault.warning for fault in reader.faults):
         raise FaultsError(filename, tuple(reader.faults))
     return Manifest(groups, bounded(reader.faults))
@@ -213,7 +277,11 @@ class _Reader:
         retirements = tuple(self.retirements(name, body))
         if not body["apps"]:
             self.fault((name,), "the group is empty", warning=True)
-        return Group(name, categories, declarations, launchers, retirements, tuple(self.dois(name, body)))
+        dois = tuple(self.dois(name, body))
+        default = self.beyond(name, body).get("default", "")
+        if default not in ("", "highest", "newest", *(d.release.version for d in declarations)):
+            self.fault((name, EXTRA, "default"), f"{default} is no version of this group; or say highest or newest")
+        return Group(name, categories, declarations, launchers, retirements, dois, default)
 
     def declaration(
         self, group: str, label: str, entry: dict[str, Any], body: dict[str, Any], categories: tuple[str, ...]
@@ -238,7 +306,15 @@ class _Reader:
             _shown("show_in_menu", entry, body),
             _shown("show_in_applist", entry, body),
             tuple(entry.get("apptainer_args", ())),
+            _about(self.beyond(group, body).get("about", {})),
+            self.beyond(group, body).get("doi", {}).get(release.id, ""),
+            _notice(self.beyond(group, body).get("deprecated", {}).get(release.id)),
         )
+
+    def beyond(self, group: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return what people wrote beyond Neurodesk's format; nothing where that has faults."""
+        written: dict[str, Any] = {} if (group, EXTRA) in self.broken else body.get(EXTRA, {})
+        return written
 
     def launcher(
         self, group: str, label: str, entry: dict[str, Any], declarations: tuple[Declaration, ...]
@@ -261,17 +337,36 @@ class _Reader:
         return Launcher(label, owner.release, entry["exec"])
 
     def retirements(self, group: str, body: dict[str, Any]) -> Iterator[Retirement]:
-        if (group, EXTRA) in self.broken:
-            return
-        for release_id, entry in body.get(EXTRA, {}).get("retired", {}).items():
-            successor = entry.get("successor")
-            replaced_by = Release.parse(successor) if successor else None
-            yield Retirement(Release.parse(release_id), entry["reason"], replaced_by)
+        for release_id, entry in self.beyond(group, body).get("retired", {}).items():
+            notice = _notice(entry)
+            if notice is not None:
+                self.check_day((group, EXTRA, "retired", release_id, "since"), notice.since)
+                yield Retirement(Release.parse(release_id), notice.reason, notice.successor, notice.since)
 
     def dois(self, group: str, body: dict[str, Any]) -> Iterator[tuple[Release, str]]:
-        if (group, EXTRA) not in self.broken:
-            for release_id, doi in body.get(EXTRA, {}).get("doi", {}).items():
-                yield Release.parse(release_id), doi
+        for release_id, doi in self.beyond(group, body).get("doi", {}).items():
+            yield Release.parse(release_id), doi
+
+    def check_day(self, position: Position, day: str) -> None:
+        if day and not _is_date(day.replace("-", "")):
+            self.fault(position, f"{day} is no date")
+
+    def check_deprecations(self, groups: tuple[Group, ...]) -> None:
+        """Hold what is deprecated against what its own group and the whole manifest declare."""
+        live = {declaration.release for group in groups for declaration in group.declarations}
+        own = {group.name: {declaration.release for declaration in group.declarations} for group in groups}
+        for name, declared in own.items():
+            for release_id, entry in self.beyond(name, self.document.value[name]).get("deprecated", {}).items():
+                position = (name, EXTRA, "deprecated", release_id)
+                release, notice = Release.parse(release_id), _notice(entry)
+                self.check_day((*position, "since"), notice.since if notice else "")
+                if release not in declared:
+                    self.fault(position, "not live in this group; what is withdrawn stands under `retired`")
+                successor = notice.successor if notice else None
+                if successor == release:
+                    self.fault((*position, "successor"), "the release itself")
+                elif successor is not None and successor not in live:
+                    self.fault((*position, "successor"), f"{successor} is not in this manifest", warning=True)
 
     def check_retirements(self, groups: tuple[Group, ...]) -> None:
         """Hold what is retired against what the whole manifest declares."""
@@ -322,6 +417,18 @@ def _where(position: Position) -> str:
     if len(position) >= 3 and position[1] == "apps":
         return " ".join(str(part) for part in position[2:])
     return " ".join(str(part) for part in position)
+
+
+def _notice(entry: dict[str, Any] | None) -> Notice | None:
+    if entry is None:
+        return None
+    successor = entry.get("successor")
+    return Notice(entry["reason"], Release.parse(successor) if successor else None, entry.get("since", ""))
+
+
+def _about(entry: dict[str, Any]) -> About:
+    texts = {name: entry.get(name, "") for name in ("description", "url", "licence", "citation")}
+    return About(**texts, keywords=tuple(entry.get("keywords", ())))
 
 
 def _shown(flag: str, entry: dict[str, Any], body: dict[str, Any]) -> bool:

@@ -106,6 +106,39 @@ class Launcher:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What users of a deprecated or withdrawn release are told.
+
+    Args:
+        reason: why, in one line for people.
+        successor: what replaces it; None where nothing does.
+        since: the day from which on it holds, ``YYYY-MM-DD``; empty when it is not known.
+    """
+
+    reason: str
+    successor: Release | None = None
+    since: str = ""
+
+    @property
+    def text(self) -> str:
+        """The notice as the end of a sentence: ``since 2026-01-31: wrong results; use fsl/6.0.7.18 instead``."""
+        when = f" since {self.since}" if self.since else ""
+        instead = f"; use {self.successor.application}/{self.successor.version} instead" if self.successor else ""
+        return f"{when}: {self.reason.rstrip('.')}{instead}".lstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people say of an application; every field may be empty."""
+
+    description: str = ""
+    url: str = ""
+    licence: str = ""
+    citation: str = ""
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """The locked identity of a release's SIF: bare hex sha256, size in bytes, bare hex digest of the source image.
 
@@ -179,7 +212,8 @@ class DeployRecord:
         format: ``tree`` (unpacked) or ``sif`` (the file itself).
         commands: names of the wrappers in ``bin/``.
         categories: categories that link to its modulefile.
-        wrapper_revision: identity of the templates that wrappers and modulefile were made from.
+        wrapper_revision: identity of what wrappers and modulefile were made from.
+        withdrawn: why the image is gone, and its wrappers and module only say so; None while the release is live.
     """
 
     release: Release
@@ -189,6 +223,7 @@ class DeployRecord:
     commands: tuple[str, ...]
     categories: tuple[str, ...]
     wrapper_revision: str
+    withdrawn: Notice | None = None
 
 
 @dataclass(frozen=True, slots=True)

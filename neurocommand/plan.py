@@ -19,7 +19,7 @@ from neurocommand.actions import (
     Upload,
 )
 from neurocommand.lock import Lock
-from neurocommand.manifest import Manifest
+from neurocommand.manifest import Declaration, Manifest
 from neurocommand.model import Artifact, Release, StoredObject
 from neurocommand.observation import (
     Deployed,
@@ -58,7 +58,7 @@ def make(
     problems: list[Problem] = []
     spare: dict[Release, int] = {}
     for declaration in manifest.declarations:
-        decided = _Decision(declaration.release, lock.get(declaration.release), observation, declaration.categories)
+        decided = _Decision(declaration.release, lock.get(declaration.release), observation, declaration)
         decided.decide()
         if quorum is not None:
             spare[declaration.release] = decided.spare(quorum)
@@ -90,10 +90,10 @@ class _Decision:
         release: Release,
         artifact: Artifact | None,
         observation: Observation,
-        categories: tuple[str, ...] = (),
+        declaration: Declaration | None = None,
     ) -> None:
         self.release = release
-        self.categories = categories
+        self.declaration = declaration
         self.artifact = artifact
         self.observation = observation
         self.held: dict[str, StoredObject] = {}
@@ -242,12 +242,12 @@ class _Decision:
                 self.problem("unknown", f"what is deployed cannot be told: {why}")
             case _ if reason and available:
                 self.actions.append(Deploy(self.release, reason))
-            case Deployed(record, complete) if not reason:
+            case Deployed(record, complete) if not reason and self.declaration is not None:
                 if not complete:
                     self.actions.append(Rewrap(self.release, "its modulefile or a link is missing"))
-                elif record.wrapper_revision != root.wrapper_revision:
-                    self.actions.append(Rewrap(self.release, "made by other templates"))
-                elif set(record.categories) != set(self.categories):
+                elif record.wrapper_revision != self.declaration.revised(root.wrapper_revision):
+                    self.actions.append(Rewrap(self.release, "made by other templates, settings or entries"))
+                elif set(record.categories) != set(self.declaration.categories):
                     self.actions.append(Rewrap(self.release, "its categories changed"))
 
     def lacking(self, root: RootView) -> str:
@@ -277,8 +277,8 @@ def for_prefix(manifest: Manifest, lock: Lock, root: RootView) -> Plan:
     actions: list[Action] = []
     problems: list[Problem] = []
     for declaration in manifest.declarations:
-        release, categories = declaration.release, declaration.categories
-        decided = _Decision(release, lock.get(release), Observation((), root=root), categories)
+        release = declaration.release
+        decided = _Decision(release, lock.get(release), Observation((), root=root), declaration)
         decided.deploy(root, available=True)
         actions += decided.actions
         problems += decided.problems

@@ -151,6 +151,37 @@ class DownloadSettings:
     speeds: Path | None = None
 
 
+Gpu = Literal["off", "auto", "on"]
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A host path that containers see, at a path of their own; both absolute."""
+
+    source: str
+    destination: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class WrapperSettings:
+    """What every wrapper under a root does.
+
+    Args:
+        gpu: graphics processors in the container; ``auto`` where the host's libraries work in the image.
+        warm: keep a container running between calls.
+        warm_idle: seconds without a call after which it ends.
+        passed: more variables that commands get from their callers; ``*`` at a name's end stands for any characters.
+        binds: host paths that containers see where they exist.
+    """
+
+    gpu: Gpu = "off"
+    warm: bool = False
+    warm_idle: int = 600
+    passed: tuple[str, ...] = ()
+    binds: tuple[Bind, ...] = ()
+
+
 @dataclass(frozen=True)
 class LimitSettings:
     """How much goes on at once.
@@ -175,6 +206,7 @@ class LimitSettings:
 class Settings:
     """Everything that can be configured; paths are absolute.
 
+    ``sets`` are the named sets: name and the releases that its module loads, as the file names them.
     ``lock_from`` is the lock that a run with a lock of its own starts from, and leaves as it is; else None.
     """
 
@@ -194,6 +226,8 @@ class Settings:
     compression: Compression
     downloads: DownloadSettings
     limits: LimitSettings
+    wrappers: WrapperSettings = field(default_factory=WrapperSettings)
+    sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
     lock_from: Path | None = None
 
     @property

@@ -11,7 +11,6 @@ from neurocommand.errors import ImmutableError, RefusedError, StoreError
 from neurocommand.layout import Root, object_key
 from neurocommand.model import Artifact, Release
 from neurocommand.observation import Deployed, Unreadable
-from neurocommand.render import templates
 from neurocommand.stores.interface import Store
 
 _HINT = "find out which bytes are right, and lock them; or remove the wrong ones by the store's own means"
@@ -48,7 +47,7 @@ def refuse_other_bytes(session: Session, artifacts: Mapping[Release, Artifact], 
 
 
 def _ask_root(path: Path | None, new: Mapping[Release, Artifact]) -> None:
-    found = observe.root(Root(path), None, templates.REVISION).deployments if path is not None else {}
+    found = observe.root(Root(path), None, "").deployments if path is not None else {}
     for release, artifact in new.items():
         match found.get(release):
             case Deployed(record, _) if record.sha256 != artifact.sha256:

@@ -67,12 +67,14 @@ def command(
     if require_lock:
         _refuse_unlocked(wanted, session.lock.lock)
     if dry_run:
-        return pipeline.show(_plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap), as_json=as_json)
+        return pipeline.show(_plan(session, wanted, root, form, rewrap=rewrap), as_json=as_json)
     settings = session.settings
-    deployer = Deployer(root, form or settings.install_format, settings.mount_points, session.console)
+    deployer = Deployer(
+        root, form or settings.install_format, settings.mount_points, session.console, wrappers=settings.wrappers
+    )
     with session.closing_stores(), deployer.locked():
         deployer.prepare()
-        plan = _plan(wanted, _lock(session, root, wanted), root, form, rewrap=rewrap)
+        plan = _plan(session, wanted, root, form, rewrap=rewrap)
         spool = Spool(root.spool)
         spool.prepare()
         # what a killed run fetched for nothing that is wanted now; a store has it
@@ -99,9 +101,9 @@ def _lock(session: Session, root: Root, wanted: Manifest) -> Lock:
     return merged
 
 
-def _plan(wanted: Manifest, lock: Lock, root: Root, image_format: Format | None, *, rewrap: bool) -> Plan:
-    revision = "renewed" if rewrap else templates.REVISION
-    return planning.for_prefix(wanted, lock, observe.root(root, image_format, revision))
+def _plan(session: Session, wanted: Manifest, root: Root, image_format: Format | None, *, rewrap: bool) -> Plan:
+    revision = "renewed" if rewrap else templates.revision(session.settings.wrappers)
+    return planning.for_prefix(wanted, _lock(session, root, wanted), observe.root(root, image_format, revision))
 
 
 def _refuse_unlocked(wanted: Manifest, lock: Lock) -> None:

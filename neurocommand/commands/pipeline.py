@@ -199,7 +199,11 @@ def observe_all(
         listing: list every store that can be listed, however few releases matter.
     """
     releases = [declaration.release for declaration in wanted.declarations]
-    view = observe.root(place, session.settings.publish_format, templates.REVISION) if place is not None else None
+    view = (
+        observe.root(place, session.settings.publish_format, templates.revision(session.settings.wrappers))
+        if place is not None
+        else None
+    )
     return Observation(observe.stores(session.stores, releases, listing=listing), spool.sizes(), view)
 
 
@@ -242,7 +246,14 @@ def show(plan: Plan, *, as_json: bool) -> int:
 def _deployer(session: Session, place: Root) -> Deployer:
     """Return the deployer of a shared root, not prepared yet."""
     settings = session.settings
-    return Deployer(place, settings.publish_format, settings.mount_points, session.console, shared=True)
+    return Deployer(
+        place,
+        settings.publish_format,
+        settings.mount_points,
+        session.console,
+        shared=True,
+        wrappers=settings.wrappers,
+    )
 
 
 def workshop(

@@ -16,7 +16,6 @@ from neurocommand.errors import UsageError, printable, printable_lines
 from neurocommand.layout import Root
 from neurocommand.model import Release
 from neurocommand.observation import Foreign
-from neurocommand.render import templates
 from neurocommand.spool import Spool
 
 
@@ -66,7 +65,7 @@ def _report(chosen: list[Release], root: Root, *, dry_run: bool, as_json: bool) 
 
 
 def _chosen(arguments: tuple[str, ...], root: Root) -> list[Release]:
-    view = observe.root(root, None, templates.REVISION)
+    view = observe.root(root, None, "")
     installed = sorted(release for release, found in view.deployments.items() if not isinstance(found, Foreign))
     return list(dict.fromkeys(_choose(argument, installed, root) for argument in arguments))
 

@@ -16,7 +16,6 @@ from neurocommand.errors import UsageError, printable_lines
 from neurocommand.manifest import Declaration
 from neurocommand.model import Release
 from neurocommand.observation import Deployed
-from neurocommand.render import templates
 
 
 @click.command("show")
@@ -62,7 +61,7 @@ def _values(session: Session, found: Declaration | Release) -> dict[str, Any]:
     commands: set[str] = set()
     categories: set[str] = set()
     for root in installed.places(session.settings):
-        seen = observe.root(root, session.settings.publish_format, templates.REVISION).deployments.get(release)
+        seen = observe.root(root, session.settings.publish_format, "").deployments.get(release)
         roots[str(root.path)] = place_state(seen)
         commands |= set(seen.record.commands) if isinstance(seen, Deployed) else set()
         categories |= set(seen.record.categories) if isinstance(seen, Deployed) else set()

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
+from neurocommand.settings import WrapperSettings
+
 PLACEHOLDER = re.compile(r"@([A-Z]+)@")
 
 _PACKAGE = files("neurocommand")
@@ -14,16 +16,25 @@ _PACKAGE = files("neurocommand")
 _SOURCES = (
     _PACKAGE / "wrappers" / "wrapper.sh.in",
     _PACKAGE / "wrappers" / "module.lua.in",
+    _PACKAGE / "wrappers" / "tombstone.sh.in",
     _PACKAGE / "wrappers" / "excluded-commands.txt",
     _PACKAGE / "wrappers" / "excluded-variables.txt",
     _PACKAGE / "render" / "wrapper.py",
     _PACKAGE / "render" / "modulefile.py",
 )
 
-WRAPPER, MODULE_LUA = (source.read_text(encoding="utf-8") for source in _SOURCES[:2])
+WRAPPER, MODULE_LUA, TOMBSTONE = (source.read_text(encoding="utf-8") for source in _SOURCES[:3])
 
-# The identity of all of these: 12 hex digits. A release deployed with another one gets its wrappers anew.
+# The identity of all of these: 12 hex digits.
 REVISION = hashlib.sha256(b"\0".join(source.read_bytes() for source in _SOURCES)).hexdigest()[:12]
+
+
+def revision(settings: WrapperSettings) -> str:
+    """Return the identity of what all wrappers and modulefiles under a root are made from: 12 hex digits.
+
+    A release that was deployed with another one gets its wrappers and modulefile anew.
+    """
+    return hashlib.sha256(f"{REVISION} {settings!r}".encode()).hexdigest()[:12]
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from neurocommand.model import Format, Release
+from neurocommand.model import Format, Notice, Release
 from neurocommand.render import templates
 
 # How the wrapper tests that its image is there: the slash asks for a directory.
 TESTS: dict[Format, str] = {"tree": '-x "$image/"', "sif": '-r "$image"'}
+
+
+def quoted(text: str) -> str:
+    r"""Return a word of POSIX shell that stands for the text (POSIX.1-2017, Shell Command Language, 2.2.2).
+
+    >>> print(quoted("it's"))
+    'it'\''s'
+    """
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def tombstone(release: Release, notice: Notice) -> str:
+    """Return the text of ``wrapper.sh`` of a withdrawn release: its commands say why, and exit with 69."""
+    message = f"{release} is withdrawn {notice.text}"
+    return templates.fill(templates.TOMBSTONE, {"RELEASE": release.id, "MESSAGE": quoted(message)})
 
 
 def wrapper(release: Release, command: str, image_format: Format) -> str:
