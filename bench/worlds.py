@@ -18,6 +18,7 @@ from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
 from neurocommand.model import Artifact, DeployRecord, Inspection, Release
 from neurocommand.render import modulefile, plain, templates, wrapper
+from neurocommand.render.runtimeoptions import Options
 from neurocommand.settings import WrapperSettings
 from neurocommand.stores.directory import DirectoryStore
 
@@ -96,8 +97,10 @@ def fill_root(root: Root, declarations: Iterable[Declaration]) -> None:
         for made in (directory.image / "opt", directory.wrappers, target.parent):
             made.mkdir(parents=True, exist_ok=True)
         for command in COMMANDS:
-            (directory.wrappers / command).write_text(wrapper.wrapper(release, command, "tree"), encoding="utf-8")
+            (directory.wrappers / command).write_text(wrapper.wrapper(release, command), encoding="utf-8")
             (directory.wrappers / command).chmod(0o755)
+        for name, text in wrapper.bodies(release, "tree", WrapperSettings(), Options(), found.glibc).items():
+            (directory.path / name).write_text(text, encoding="utf-8")
         (directory.path / "commands.txt").write_text(plain.commands_txt(found), encoding="utf-8")
         (directory.path / "env.txt").write_text(plain.env_txt(found), encoding="utf-8")
         (directory.path / "README.md").write_text(found.readme, encoding="utf-8")

@@ -24,6 +24,7 @@ from neurocommand.manifest import Declaration
 from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release
 from neurocommand.modulefiles import Modulefiles, make_link, refuse_obstacle
 from neurocommand.render import templates
+from neurocommand.render.runtimeoptions import allowed
 from neurocommand.runlock import RunLock
 from neurocommand.settings import WrapperSettings
 
@@ -153,7 +154,7 @@ class Deployer:
             self.modulefiles.refuse_foreign(declaration.release, declaration.categories)
             found = self._inspect(directory, deployed.format, None)
             new = self._record(declaration, artifact, found, deployed.format)
-            contents.write(directory, found, deployed.format, self.umask)
+            contents.write(directory, found, deployed.format, self._making(declaration), self.umask)
             self.modulefiles.write(new, found)
             write_atomically(directory.record, record.render(new), umask=self.umask)
         self.listener(Finished(declaration.release.id, "rewrap", time.monotonic() - started, 0))
@@ -208,7 +209,7 @@ class Deployer:
         else:
             contents.link_or_copy(path, staged.image, self.umask)
         found = self._inspect(staged, self.format, sif.recorded_environment(path))
-        contents.write(staged, found, self.format, self.umask)
+        contents.write(staged, found, self.format, self._making(declaration), self.umask)
         new = self._record(declaration, artifact, found, self.format)
         write_atomically(staged.pending_record, record.render(new), umask=self.umask)
         self._report(declaration.release, found)
@@ -226,6 +227,12 @@ class Deployer:
             return inspection.inspect_sif(directory.image, application, scratch)
         finally:
             remove_tree(scratch)
+
+    def _making(self, declaration: Declaration) -> contents.Making:
+        options = allowed(declaration.apptainer_args)
+        for refused in options.refused:
+            self.listener(Noted(declaration.release.id, f"apptainer_args: {refused} is not allowed, and left out"))
+        return contents.Making(self.wrappers, options)
 
     def _report(self, release: Release, found: Inspection) -> None:
         for skipped in found.skipped:

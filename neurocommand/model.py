@@ -192,6 +192,7 @@ class Inspection:
         environment: the image's ``DEPLOY_ENV_<NAME>`` values as (NAME, value), sorted by name; values as recorded.
         readme: text of the image's ``/README.md``; empty when it has none.
         architecture: the architecture of its programs as SIF names it (``amd64``, ``arm64``); empty when not known.
+        glibc: the version of its C library, ``2.31``; empty when it has another one, or none that is known.
     """
 
     commands: tuple[str, ...]
@@ -199,6 +200,7 @@ class Inspection:
     environment: tuple[tuple[str, str], ...]
     readme: str
     architecture: str = ""
+    glibc: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,6 +204,7 @@ def _complete(place: Root, found: DeployRecord) -> bool:
         text = place.modulefile(found.release).read_text(encoding="utf-8", errors="replace")
         with os.scandir(place.release(found.release).wrappers) as entries:
             wrappers = {entry.name: _usable(entry) for entry in entries}
+        place.release(found.release).wrapper_body.stat()
         links = [place.category_link(found.release, category).stat() for category in found.categories]
     except (FileNotFoundError, NotADirectoryError):
         return False

@@ -26,6 +26,10 @@ LIBRARY = re.compile(r".*\.so(\.[0-9]+)*", re.ASCII)
 README_SIZE = 256 << 10
 ENVIRONMENT_SIZE = 1 << 20
 MOST_ROUNDS = 500
+LIBC_PLACES = ("/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")
+LIBC_SIZE = 8 << 20
+# its banner: "GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36."
+LIBC_VERSION = re.compile(rb"GNU C Library [^\n\0]{0,200} version ([0-9]{1,2}\.[0-9]{1,3})")
 # Lmod leaves = bare for zsh, which takes `=ls`, also behind a colon, for the path of the command ls, and ends the whole
 # module where there is no such command (zshexpn(1), "`=' expansion").
 EXPANDED_BY_ZSH = re.compile(r"(^|:)=.")
@@ -106,7 +110,21 @@ def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Insp
         environment=tuple(sorted(variables.items())),
         readme=_readme(tree),
         architecture=_architecture(tree, found.values()),
+        glibc=_glibc(tree),
     )
+
+
+def _glibc(tree: Tree) -> str:
+    """Return the version of the image's glibc, which the library says itself; empty where there is none."""
+    for place in LIBC_PLACES:
+        target = tree.target(parts_of(f"{place}/libc.so.6"))
+        status = tree.status(target) if target is not None else None
+        if target is None or status is None or not stat.S_ISREG(status.st_mode):
+            continue
+        said = LIBC_VERSION.search(tree.start(target, LIBC_SIZE))
+        if said:
+            return said[1].decode()
+    return ""
 
 
 def _environment_files(tree: Tree) -> Iterator[str]:

@@ -17,13 +17,20 @@ _SOURCES = (
     _PACKAGE / "wrappers" / "wrapper.sh.in",
     _PACKAGE / "wrappers" / "module.lua.in",
     _PACKAGE / "wrappers" / "tombstone.sh.in",
+    _PACKAGE / "wrappers" / "body.sh.in",
+    _PACKAGE / "wrappers" / "warm.sh.in",
+    _PACKAGE / "wrappers" / "holder.sh.in",
+    _PACKAGE / "wrappers" / "born.sh.in",
     _PACKAGE / "wrappers" / "excluded-commands.txt",
     _PACKAGE / "wrappers" / "excluded-variables.txt",
     _PACKAGE / "render" / "wrapper.py",
     _PACKAGE / "render" / "modulefile.py",
+    _PACKAGE / "render" / "runtimeoptions.py",
 )
 
-WRAPPER, MODULE_LUA, TOMBSTONE = (source.read_text(encoding="utf-8") for source in _SOURCES[:3])
+WRAPPER, MODULE_LUA, TOMBSTONE, BODY, WARM, HOLDER, BORN = (
+    source.read_text(encoding="utf-8").rstrip("\n") + "\n" for source in _SOURCES[:7]
+)
 
 # The identity of all of these: 12 hex digits.
 REVISION = hashlib.sha256(b"\0".join(source.read_bytes() for source in _SOURCES)).hexdigest()[:12]

@@ -14,7 +14,9 @@ from neurocommand.image.inspection import inspect_sif, inspect_tree
 from neurocommand.image.tree import normalise
 from neurocommand.model import Inspection, Release
 from neurocommand.render import modulefile, plain
-from neurocommand.render.wrapper import wrapper
+from neurocommand.render.runtimeoptions import Options
+from neurocommand.render.wrapper import bodies, wrapper
+from neurocommand.settings import WrapperSettings
 from tests import images
 from tests.image.test_inspection import HOSTILE_COMMANDS, HOSTILE_ENVIRONMENT, hostile
 from tests.render.test_modulefile import LMOD, loaded, program
@@ -50,8 +52,10 @@ def root(ordinary_user: User, tmp_path_factory: pytest.TempPathFactory) -> Path:
     normalise(release / f"{RELEASE.id}.simg", ("/data", "/linked/mnt"))
     found = inspected(place, work / "a.sif", work / "scratch2")
     for command in found.commands:
-        (release / "bin" / command).write_text(wrapper(RELEASE, command, "tree"))
+        (release / "bin" / command).write_text(wrapper(RELEASE, command))
         (release / "bin" / command).chmod(0o755)
+    for name, text in bodies(RELEASE, "tree", WrapperSettings(), Options(), found.glibc).items():
+        (release / name).write_text(text)
     (place / "modules/t").mkdir(parents=True)
     (place / "modules/t/1.0.lua").write_text(modulefile.lua(RELEASE, found, ["x"], "tree"))
     shutil.copy(work / "a.sif", place / "a.sif")
