@@ -104,6 +104,10 @@ for nc_value in /etc/cvmfs/repositories.d/*/server.conf; do [ ! -e "$nc_value" ]
 lives() { # PROCESS BORN
     born "$1" && [ "$nc_born" = "$2" ]
 }
+for nc_old in "${nc_slot%/*}"/*.ending; do
+    nc_name=${nc_old%.ending}
+    born "${nc_name##*.}" || rm -rf -- "$nc_old"
+done
 for nc_old in "${nc_slot%/*}"/*.[1-8]; do
     nc_held=none nc_held_born=
     [ ! -f "$nc_old/state" ] || . "$nc_old/state"

@@ -1,0 +1,305 @@
+"""Warm calls: one container of a release kept running for a session, entered by later calls, and gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from neurocommand.image import sif
+from neurocommand.image.tree import normalise
+from neurocommand.model import Format, Release
+from neurocommand.render.runtimeoptions import Options, allowed
+from neurocommand.render.wrapper import bodies, wrapper
+from neurocommand.settings import WrapperSettings
+from tests.users import User
+
+RELEASE = Release("small", "1.0", "20260102")
+COMMANDS = ("smallhello", "smallexit", "smallargs", "smallsh")
+
+# Shell functions for the scripts below. A call is warm when the command is the caller's own child: a cold one's parent
+# is the runtime.
+START = """
+export NEUROCOMMAND_WARM=1
+is_warm() { [ "$(smallsh -c 'echo $PPID; :')" = $$ ]; }
+heat() { smallhello >/dev/null; for n in $(seq 100); do is_warm && return; sleep 0.1; done; echo never warm; exit 9; }
+"""
+
+
+@dataclass
+class Warm:
+    """The small image deployed, and an ordinary user with the directory of that user's holders."""
+
+    user: User
+    root: Path
+
+    @property
+    def release(self) -> Path:
+        return self.root / "containers" / RELEASE.id
+
+    @property
+    def place(self) -> Path:
+        return Path(f"/tmp/neurocommand-{self.uid}")
+
+    @property
+    def uid(self) -> int:
+        return self.user.home.stat().st_uid
+
+    def write(self, settings: WrapperSettings, options: Options = Options()) -> None:  # noqa: B008
+        image_format: Format = "sif" if (self.release / f"{RELEASE.id}.simg").is_file() else "tree"
+        for name, text in bodies(RELEASE, image_format, settings, options, "").items():
+            (self.release / name).write_text(text)
+
+    def command(self, script: str) -> list[str]:
+        """Return the command line of a session of its own that runs a script."""
+        path = f"{self.release}/bin:{os.environ['PATH']}"
+        return ["setsid", "--wait", "env", f"PATH={path}", "bash", "-c", START + script]
+
+    def session(self, script: str, **options: object) -> str:
+        """Run a script in a session of its own; it must succeed, and say nothing but what it is asked for."""
+        done = self.user.run(self.command(script), **options)  # type: ignore[arg-type]
+        assert (done.returncode, done.stderr.decode()) == (0, ""), done.stdout.decode()
+        text: str = done.stdout.decode()
+        return text
+
+    def holders(self) -> list[str]:
+        """Return the command lines of this user's holders."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                mine = process.stat().st_uid == self.uid
+            except OSError:
+                continue
+            if mine and "holder.sh" in line and "--environment" not in line and str(self.root) in line:
+                found.append(line)
+        return found
+
+    def wait_for_end(self, seconds: float = 20) -> None:
+        """See that every holder ends, and leaves nothing."""
+        deadline = time.monotonic() + seconds
+        while self.holders() or list(self.place.glob("*")):
+            assert time.monotonic() < deadline, (self.holders(), list(self.place.rglob("*")))
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module", params=["sif", "tree"])
+def warm(request: pytest.FixtureRequest, small_sif: Path, ordinary_user: User) -> Iterator[Warm]:
+    made = Warm(ordinary_user, ordinary_user.home / f"warm {request.param}")
+    (made.release / "bin").mkdir(parents=True)
+    image = made.release / f"{RELEASE.id}.simg"
+    if request.param == "tree":
+        sif.unpack(small_sif, image)
+        normalise(image, ())
+    else:
+        shutil.copyfile(small_sif, image)
+    for command in COMMANDS:
+        path = made.release / "bin" / command
+        path.write_text(wrapper(RELEASE, command))
+        path.chmod(0o755)
+    made.write(WrapperSettings())
+    made.user.give(made.root)
+    yield made
+    made.wait_for_end()
+    shutil.rmtree(made.root)
+
+
+def test_later_calls_enter_what_the_first_one_started_and_all_is_gone_after_the_session(warm: Warm) -> None:
+    script = """
+    smallargs first; heat
+    smallargs 'a b' '*' ''; smallexit 42; echo $?; echo in | smallsh -c 'cat; echo error >&2' 2>&1
+    is_warm && echo warm; ls "$0" | wc -l
+    """
+    text = warm.session(script.replace("$0", str(warm.place)))
+    assert text.splitlines() == ["<first>", "<a b>", "<*>", "<>", "42", "in", "error", "warm", "1"]
+    warm.wait_for_end()
+
+
+def test_a_hundred_first_calls_start_one_holder(warm: Warm) -> None:
+    script = """
+    seq 100 | xargs -P 100 -n 1 smallargs | sort -V
+    for n in $(seq 100); do is_warm && break; sleep 0.1; done
+    pgrep -u $(id -u) -f '[/]bin/../holder.sh' | wc -l
+    """
+    lines = warm.session(script, timeout=300).splitlines()
+    assert lines == [*(f"<{number}>" for number in range(1, 101)), "1"]
+    warm.wait_for_end()
+
+
+def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: Warm) -> None:
+    script = """
+    heat; . "$0"/*/state; first=$nc_held
+    kill -9 $nc_held; smallargs cold; is_warm && echo "entered a dead one"
+    heat; . "$0"/*.1/state 2>/dev/null || . "$0"/*/state; [ $nc_held != $first ] && echo another
+    pkill -9 -u $(id -u) -f '[/]bin/../holder.sh'; sleep 1
+    [ -e /proc/$nc_held ] || echo the container ended with its holder
+    smallargs again
+    """
+    text = warm.session(script.replace("$0", str(warm.place)))
+    assert text.splitlines() == ["<cold>", "another", "the container ended with its holder", "<again>"]
+    time.sleep(1)  # the last call may just have had one started
+    shutil.rmtree(warm.place, ignore_errors=True) if not warm.holders() else warm.wait_for_end()
+
+
+@pytest.mark.parametrize("fault", ["time", "owner", "link", "nobody"])
+def test_what_is_no_holder_of_the_callers_is_never_entered(fault: str, warm: Warm) -> None:
+    changes = {
+        # a process of the same number that began at another time
+        "time": "sed -i 's/nc_held_born=[0-9]*/nc_held_born=1/' $D/state",
+        # a process of somebody else's, with its right time
+        "owner": "read -r stat </proc/1/stat; set -- ${stat##*) }; shift 19;"
+        ' sed -i "s/^nc_held=.*/nc_held=1/; s/nc_held_born=[0-9]*/nc_held_born=$1/" $D/state',
+        "link": f"mv {warm.place} ~/aside; ln -s ~/aside {warm.place}",
+        "nobody": "sed -i 's/^nc_held=.*/nc_held=999999999/' $D/state",
+    }
+    script = f"""
+    heat; D=$(ls -d {warm.place}/*.1); cp $D/state ~/state
+    {changes[fault]}
+    is_warm && echo entered; smallargs x
+    [ ! -h {warm.place} ] || {{ rm {warm.place}; mv ~/aside {warm.place}; }}
+    cp ~/state $D/state 2>/dev/null; rm -f ~/state
+    """
+    assert warm.session(script) == "<x>\n"
+    warm.wait_for_end()
+
+
+def test_a_directory_that_somebody_else_made_is_not_used(warm: Warm) -> None:
+    if not warm.user.root:
+        pytest.skip("makes a directory of root's, so it runs as root only")
+    shutil.rmtree(warm.place, ignore_errors=True)
+    warm.place.mkdir(mode=0o777)
+    warm.place.chmod(0o777)
+    try:
+        assert warm.session("smallargs x; sleep 1; is_warm || echo cold") == "<x>\ncold\n"
+        assert list(warm.place.iterdir()) == []
+    finally:
+        shutil.rmtree(warm.place)
+
+
+def test_it_ends_after_an_idle_time_but_never_under_a_command_that_runs(warm: Warm) -> None:
+    conf = warm.user.home / "wrapper.conf"
+    conf.write_text("warm-idle 2\n")
+    script = f"""
+    export NEUROCOMMAND_WRAPPER_CONF={conf}
+    heat; smallsh -c 'sleep 7; cat /README.md | head -1'
+    sleep 6; pgrep -u $(id -u) -f '[/]bin/../holder.sh' || echo ended
+    smallargs x
+    """
+    assert warm.session(script).splitlines() == ["# small", "ended", "<x>"]
+    warm.wait_for_end()
+
+
+def test_a_command_outlives_the_session_that_started_it(warm: Warm) -> None:
+    out = warm.user.home / "outlives"
+    out.unlink(missing_ok=True)
+    warm.session(f"heat; nohup smallsh -c 'sleep 6; cat /README.md' >{out} 2>/dev/null </dev/null &\nsleep 1")
+    warm.wait_for_end(30)
+    assert out.read_text().startswith("# small\n"), "its image was there until the end"
+
+
+def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
+    place = Path(f"/dev/shm/neurocommand-test-{os.getpid()}")
+    for name in ("one", "two"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    warm.user.give(place)
+    script = f"""
+    heat; cd {place}/one; is_warm && echo "entered one that does not show this directory"
+    heat; smallsh -c pwd; touch file; smallsh -c 'ls'
+    cd ~; APPTAINER_BINDPATH={place}/two smallsh -c 'ls -d {place}/two'
+    export APPTAINERENV_EXTRA='a  b'; heat; smallsh -c 'echo "$EXTRA"'
+    unset APPTAINERENV_EXTRA; smallsh -c 'echo "[$EXTRA]"'
+    is_warm && echo warm
+    export neurodesk_singularity_opts=--writable-tmpfs; smallhello; sleep 1; is_warm || echo "cold, since it writes"
+    """
+    expected = [f"{place}/one", "file", f"{place}/two", "a  b", "[]", "warm", "hello", "cold, since it writes"]
+    try:
+        assert warm.session(script).splitlines() == expected
+    finally:
+        shutil.rmtree(place)
+    warm.wait_for_end()
+
+
+def test_what_the_first_caller_has_open_is_closed(warm: Warm) -> None:
+    """Whoever reads a pipe to its end must not wait for a holder that keeps its other end open."""
+    script = """
+    heat_all() { (smallhello 5>&1 20>&1 30<&0) | cat; for n in $(seq 50); do is_warm && break; sleep 0.1; done; }
+    time1=$(date +%s); heat_all; is_warm && echo warm; [ $(($(date +%s) - time1)) -lt 20 ] && echo at once
+    """
+    started = time.monotonic()
+    assert warm.session(script).splitlines() == ["hello", "warm", "at once"]
+    assert time.monotonic() - started < 60
+    warm.wait_for_end()
+
+
+def test_where_there_is_no_user_namespace_calls_stay_cold_without_a_word(warm: Warm, tmp_path: Path) -> None:
+    """A set-uid runtime makes none; this one stands for it: it runs the command where it is."""
+    runtime = warm.user.home / "apptainer-setuid"
+    runtime.write_text('#!/bin/sh\nwhile [ "${1%.simg}" = "$1" ]; do shift; done\nshift\n'
+                       'case $1 in small*) shift; echo direct "$@" ;; *) exec "$@" ;; esac\n')  # fmt: skip
+    runtime.chmod(0o755)
+    script = f"""
+    export NEUROCOMMAND_RUNTIME={runtime}
+    smallargs 1; sleep 1; smallargs 2; smallargs 3; grep -c '^nc_held=$' {warm.place}/*/state
+    pgrep -u $(id -u) -f '[/]bin/../holder.sh' || echo none
+    """
+    assert warm.session(script).splitlines() == ["direct 1", "direct 2", "direct 3", "1", "none"]
+    shutil.rmtree(warm.place)
+
+
+def test_on_a_publisher_no_holder_is_started(warm: Warm) -> None:
+    """It would keep the repository mounted: seen in a mount namespace whose /etc is that of a publisher."""
+    script = f"""
+    mount -t tmpfs tmpfs /etc && mkdir -p /etc/cvmfs/repositories.d/x && touch /etc/cvmfs/repositories.d/x/server.conf
+    mkdir ~/slot.lock
+    NEUROCOMMAND_KEY=k sh '{warm.release}/holder.sh' ~/slot $$ 1 60 touch ~/started
+    ls -d ~/started ~/slot* 2>/dev/null
+    """
+    done = warm.user.run(["unshare", "-rm", "sh", "-c", script])
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_the_setting_the_variable_and_the_module_decide(warm: Warm) -> None:
+    warm.write(WrapperSettings(warm=True))
+    try:
+        script = "smallhello; for n in $(seq 50); do is_warm && break; sleep 0.1; done; is_warm && echo warm"
+        assert warm.session("unset NEUROCOMMAND_WARM;" + script) == "hello\nwarm\n"
+        warm.wait_for_end()
+        assert warm.session("export NEUROCOMMAND_WARM=0; smallhello; sleep 1; is_warm || echo cold") == "hello\ncold\n"
+    finally:
+        warm.write(WrapperSettings())
+    assert warm.session("export NEUROCOMMAND_WARM=fsl:small;" + script) == "hello\nwarm\n"
+    warm.wait_for_end()
+    other = "export NEUROCOMMAND_WARM=fsl:smaller; smallhello; sleep 1; is_warm || echo cold"
+    assert warm.session(other) == "hello\ncold\n"
+
+
+def test_options_of_the_manifest_that_are_a_calls_own_keep_it_cold(warm: Warm) -> None:
+    warm.write(WrapperSettings(), allowed(["--writable-tmpfs"]))
+    try:
+        assert warm.session("smallhello; sleep 1; is_warm || echo cold") == "hello\ncold\n"
+    finally:
+        warm.write(WrapperSettings())
+    assert not warm.holders()
+
+
+def test_under_bash_as_sh_nothing_of_the_callers_environment_comes_along(warm: Warm) -> None:
+    """Bash hands down functions, and names that no variable can have; RHEL's sh is bash."""
+    tool = f"{warm.release}/bin/smallsh"
+    script = f"""
+    heat; export LANG=C.UTF-8
+    hidden() {{ :; }}; export -f hidden; export lower=1 SHLVL=5
+    for shell in dash 'bash --posix' 'busybox sh'; do
+        env 'FOO-BAR=1' 'a.b=2' NEUROCOMMAND_WARM=0 $shell '{tool}' -c 'env -0 | sort -z | od -c' >~/cold
+        env 'FOO-BAR=1' 'a.b=2' $shell '{tool}' -c 'env -0 | sort -z | od -c' >~/warm
+        cmp ~/cold ~/warm && echo same
+    done
+    """
+    assert warm.session(script) == "same\nsame\nsame\n"
+    subprocess.run(["rm", "-f", str(warm.user.home / "cold"), str(warm.user.home / "warm")], check=True)
+    warm.wait_for_end()
