@@ -26,16 +26,17 @@ from tests.users import User
 
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 DAEMONS = ("munged", "slurmctld", "slurmd")
+GOING_ON = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
 TASKS = 4  # that run at once, however few processors there are
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that has ended: its number, its exit code as ``sbatch --wait`` says it, and what its tasks wrote."""
+    """A job that has ended: its number, and of its tasks in the order of the array what they wrote and exited with."""
 
     number: int
-    code: int
-    outputs: tuple[str, ...]  # standard output and error together, in the order of the array
+    outputs: tuple[str, ...]  # standard output and error together
+    codes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -44,31 +45,41 @@ class Slurm:
 
     conf: Path
 
-    def ask(self, user: User, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run one of Slurm's commands as a user; options are subprocess.run's."""
-        done: subprocess.CompletedProcess[str] = user.run(
-            argv, env={"SLURM_CONF": str(self.conf)}, text=True, **options
-        )
-        return done
+    def ask(self, user: User, *argv: str, **options: Any) -> str:
+        """Run one of Slurm's commands as a user and return what it says; options are subprocess.run's."""
+        done = user.run(argv, env={"SLURM_CONF": str(self.conf)}, text=True, **options)
+        assert done.returncode == 0, f"{argv[0]}: exit {done.returncode}: {done.stderr}"
+        return str(done.stdout)
 
-    def submit(self, user: User, script: str, *options: str) -> tuple[int, Path, int]:
-        """Submit a script to a directory of its own; returns the job's number, the directory and sbatch's exit code."""
+    def submit(self, user: User, script: str, *options: str) -> tuple[int, Path]:
+        """Submit a script; returns the job's number and the directory where it runs and writes ``<task>.out``."""
         directory = user.give(Path(tempfile.mkdtemp(prefix="job-", dir=user.home)))
         argv = ["sbatch", "--parsable", f"--chdir={directory}", f"--output={directory}/%a.out", *options]
-        done = self.ask(user, *argv, stdin=None, input=script)
-        assert done.stdout.strip().isdecimal(), f"sbatch: exit {done.returncode}: {done.stderr}"
-        return int(done.stdout), directory, done.returncode
+        return int(self.ask(user, *argv, stdin=None, input=script)), directory
 
     def sbatch(self, user: User, script: str, *options: str) -> Ended:
-        """Submit a script and wait for its end."""
-        number, directory, code = self.submit(user, script, "--wait", *options)
+        """Submit a script and wait for its end, oftener than every two seconds as ``sbatch --wait`` does."""
+        number, directory = self.submit(user, script, *options)
+        tasks = self.ended(user, number)
         outputs = sorted(directory.glob("*.out"), key=lambda path: int(path.stem))
-        return Ended(number, code, tuple(path.read_text() for path in outputs))
+        codes = tuple(int(task["ExitCode"].split(":")[0]) for task in tasks)
+        return Ended(number, tuple(path.read_text() for path in outputs), codes)
 
-    def state(self, user: User, number: int) -> str:
-        """Return the state of a job, as RUNNING or CANCELLED."""
-        words = self.ask(user, "scontrol", "--oneliner", "show", "job", str(number)).stdout.split()
-        return next(word.removeprefix("JobState=") for word in words if word.startswith("JobState="))
+    def tasks(self, user: User, number: int) -> list[dict[str, str]]:
+        """Return what Slurm knows of each task of a job, as JobState or ExitCode; those that wait may be one."""
+        said = self.ask(user, "scontrol", "--oneliner", "show", "job", str(number)).splitlines()
+        found = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in said]
+        return sorted(found, key=lambda task: int(task.get("ArrayTaskId", "0").split("-")[0]))
+
+    def ended(self, user: User, number: int) -> list[dict[str, str]]:
+        """Wait for the end of a job, and return what Slurm knows of its tasks."""
+        deadline = time.monotonic() + 120
+        while True:
+            tasks = self.tasks(user, number)
+            if not any(task["JobState"] in GOING_ON for task in tasks):
+                return tasks
+            assert time.monotonic() < deadline, tasks
+            time.sleep(0.1)
 
 
 _CONFIGURATION = """
