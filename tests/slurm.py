@@ -11,6 +11,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -89,7 +90,7 @@ SlurmctldPort={controller}
 SlurmdPort={node}
 SlurmUser={user}
 SlurmdUser={user}
-CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+{listen}
 AuthType=auth/munge
 AuthInfo=socket={directory}/munge/socket
 StateSaveLocation={directory}/state
@@ -118,17 +119,29 @@ def slurm_server(directory: Path) -> Iterator[Slurm]:
     slurm = Slurm(directory / "slurm.conf")
     for name in ("state", "spool", "munge"):
         (directory / name).mkdir()
-    settings = {"user": pwd.getpwuid(os.geteuid()).pw_name, "host": os.uname().nodename.split(".")[0]}
+    host = os.uname().nodename.split(".")[0]
+    settings = {"user": pwd.getpwuid(os.geteuid()).pw_name, "host": host, "listen": _listen(host)}
     ports = {"controller": free_port(), "node": free_port()}
     slurm.conf.write_text(_CONFIGURATION.format(directory=directory, tasks=TASKS, **settings, **ports))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_running(_munged(directory / "munge"), slurm))
-        _until("munged", slurm, (directory / "munge" / "socket").exists)
+        daemons = [stack.enter_context(_running(_munged(directory / "munge"), slurm))]
+        _until(slurm, daemons, (directory / "munge" / "socket").exists)
         for argv in (["slurmctld", "-D"], ["slurmd", "-D", "-N", "node"]):
-            stack.enter_context(_running(argv, slurm))
-        _until("Slurm", slurm, lambda: _said(slurm, "sinfo", "--noheader", "--format=%t") == "idle")
+            daemons.append(stack.enter_context(_running(argv, slurm)))
+        _until(slurm, daemons, lambda: _said(slurm, "sinfo", "--noheader", "--format=%t") == "idle")
         stack.callback(_end_jobs, slurm)
         yield slurm
+
+
+def _listen(host: str) -> str:
+    """Return how the daemons listen: at what the machine's own name means, where that is loopback, else everywhere.
+
+    They know no third way. In many containers the name means another address; munge keeps others out in any case.
+    """
+    with contextlib.suppress(OSError):
+        if socket.gethostbyname(host) == "127.0.0.1":
+            return "CommunicationParameters=NoInAddrAny,NoCtldInAddrAny"
+    return ""
 
 
 def _munged(directory: Path) -> list[str]:
@@ -147,7 +160,7 @@ def _munged(directory: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _running(argv: list[str], slurm: Slurm) -> Iterator[None]:
+def _running(argv: list[str], slurm: Slurm) -> Iterator[subprocess.Popen[bytes]]:
     """Run a daemon that ends as it is asked to; one that does not is killed."""
     name = next(word for word in argv if word in DAEMONS)
     log = slurm.conf.with_name(f"{name}.log")
@@ -158,7 +171,7 @@ def _running(argv: list[str], slurm: Slurm) -> Iterator[None]:
         ) as process,
     ):
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             try:
@@ -180,16 +193,17 @@ def _end_jobs(slurm: Slurm) -> None:
     """Cancel what a test that failed left, while there is still who can."""
     if _said(slurm, "squeue", "--noheader"):
         _said(slurm, "scancel", "--partition=tests")
-        _until("the end of all jobs", slurm, lambda: not _said(slurm, "squeue", "--noheader"))
+        _until(slurm, [], lambda: not _said(slurm, "squeue", "--noheader"))
 
 
-def _until(what: str, slurm: Slurm, is_so: Callable[[], bool]) -> None:
+def _until(slurm: Slurm, daemons: list[subprocess.Popen[bytes]], is_so: Callable[[], bool]) -> None:
+    """Wait for something that daemons bring about; fails with their last words when one ends, or after a minute."""
     deadline = time.monotonic() + 60
     while not is_so():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
             logs = sorted(slurm.conf.parent.rglob("*log"))
             last = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-1000:]}" for log in logs)
-            pytest.fail(f"{what}: still not there after a minute: {last}")
+            pytest.fail(f"Slurm does not start or end as it should: {last}")
         time.sleep(0.05)
 
 
