@@ -29,6 +29,7 @@ tests=(
     zsh=zsh luac=lua5.3 shellcheck=shellcheck       # other shells, a parser for modulefiles and one for scripts
     strace=strace faketime=faketime                 # kills a run at a chosen system call; a clock that is wrong
     memcached=memcached                             # where Swift keeps its tokens
+    proot=proot runc=runc                           # what udocker runs containers with
 )
 
 is_there() {
