@@ -8,10 +8,13 @@ import os
 import resource
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from neurocommand.files import remove_tree
+from tests import servers
 from tests.e2e.test_udocker import there  # noqa: F401
 from tests.udocker import Desktop
 from tests.world import World, sha256
@@ -19,16 +22,38 @@ from tests.world import World, sha256
 ID = "small_1.0_20260101"
 
 
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, image_registry: servers.Registry) -> World:
+    """A world in which small 1.0 is deployed as a tree; its tests leave it as it is but for their own files."""
+    made = World(tmp_path_factory.mktemp("export") / "world", image_registry.host)
+    made.path.mkdir()
+    made.declare("small 1.0")
+    made.configure()
+    done = made.run("sync")
+    assert done.code == 0, done.err
+    return made
+
+
+@pytest.fixture
+def here(deployed: World) -> Iterator[World]:
+    """The same, without the files of other tests."""
+    yield deployed
+    for name in files(deployed):
+        remove_tree(deployed.path / name)
+
+
 def files(world: World) -> set[str]:
-    return {name for name in os.listdir(world.path) if "small" in name or "export" in name or "x." in name}
+    return {
+        name for name in os.listdir(world.path) if "small" in name or "export" in name or "x." in name or "y." in name
+    }
 
 
 def names_in(path: Path) -> list[str]:
     return subprocess.run(["tar", "-tf", path], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_a_deployed_tree_becomes_an_image_that_udocker_runs(synced: World, there: Desktop) -> None:  # noqa: F811
-    world, name = synced, f"{ID}.docker.tar.gz"
+def test_a_deployed_tree_becomes_an_image_that_udocker_runs(here: World, there: Desktop) -> None:  # noqa: F811
+    world, name = here, f"{ID}.docker.tar.gz"
     done = world.run("export", "small")
     assert done.code == 0, done.err
     assert done.out.startswith(f"{world.path}/{name}: written: ")
@@ -46,19 +71,19 @@ def test_a_deployed_tree_becomes_an_image_that_udocker_runs(synced: World, there
     there.udocker("rmi", "small_1.0:20260101")
 
 
-def test_it_is_compressed_where_its_name_says_so_and_always_the_same(synced: World) -> None:
+def test_it_is_compressed_where_its_name_says_so_and_always_the_same(here: World) -> None:
     for name in ("x.tar", "x.tgz", "x.tar.gz", "y.tar.gz"):
-        assert synced.run("export", "small/1.0", "--format", "docker-archive", "-o", name).code == 0
-    plain, packed = (synced.path / "x.tar").read_bytes(), (synced.path / "x.tar.gz").read_bytes()
+        assert here.run("export", "small/1.0", "--format", "docker-archive", "-o", name).code == 0
+    plain, packed = (here.path / "x.tar").read_bytes(), (here.path / "x.tar.gz").read_bytes()
     assert plain[257:262] == b"ustar"
     assert gzip.decompress(packed) == plain
-    assert packed == (synced.path / "y.tar.gz").read_bytes() == (synced.path / "x.tgz").read_bytes()
-    argv = ["skopeo", "inspect", f"docker-archive:{synced.path}/x.tar"]
+    assert packed == (here.path / "y.tar.gz").read_bytes() == (here.path / "x.tgz").read_bytes()
+    argv = ["skopeo", "inspect", f"docker-archive:{here.path}/x.tar"]
     told = json.loads(subprocess.run(argv, capture_output=True, check=True).stdout)
     assert (told["Architecture"], told["Os"], told["Created"]) == ("amd64", "linux", "2026-01-01T00:00:00Z")
     assert "DEPLOY_PATH=/opt/small/bin/" in told["Env"]
     copied = subprocess.run(
-        ["skopeo", "copy", f"docker-archive:{synced.path}/x.tar:small_1.0:20260101", f"dir:{synced.path}/copied"],
+        ["skopeo", "copy", f"docker-archive:{here.path}/x.tar:small_1.0:20260101", f"dir:{here.path}/x.copied"],
         capture_output=True,
         check=False,
     )
@@ -102,31 +127,27 @@ def test_what_is_not_deployed_is_fetched_and_held_against_the_lock(synced: World
     stored.write_bytes(content)
     done = world.run("export", "small", "-o", "small.tar")
     assert done.code == 4, done.err
-    assert files(world) == {"x.tar"}
+    assert files(world) == {"x.tar", "y.tar"}
 
 
-def test_what_is_there_is_not_replaced_unasked(synced: World) -> None:
-    (synced.path / "x.tar").write_text("mine")
-    done = synced.run("export", "small", "-o", "x.tar", "--json")
+def test_what_is_there_is_not_replaced_unasked(here: World) -> None:
+    (here.path / "x.tar").write_text("mine")
+    done = here.run("export", "small", "-o", "x.tar", "--json")
     assert (done.code, json.loads(done.out)["exit_code"]) == (3, 3)
-    assert (synced.path / "x.tar").read_text() == "mine"
-    assert synced.run("export", "small", "-o", "x.tar", "--force", "--dry-run").code == 0
-    assert (synced.path / "x.tar").read_text() == "mine"
-    assert synced.run("export", "small", "-o", "x.tar", "--force").code == 0
-    assert (synced.path / "x.tar").stat().st_size > 1_000_000
-    told = synced.outcomes("export", "small", "-o", "z.tar.gz", "--dry-run")
+    assert (here.path / "x.tar").read_text() == "mine"
+    assert here.run("export", "small", "-o", "x.tar", "--force").code == 0
+    assert (here.path / "x.tar").stat().st_size > 1_000_000
+    told = here.outcomes("export", "small", "-o", "y.tar.gz", "--dry-run")
     assert (told["code"], told["outcome"], told["compressed"]) == (0, "would be written", True)
-    assert not (synced.path / "z.tar.gz").exists()
-    assert synced.run("export", "small", "-o", "no/such/x.tar").code == 2
-    assert synced.run("export", "small", "-o", ".").code == 2
-    assert synced.run("export", "nothing").code == 2
-    assert synced.run("export", "small", "--format", "oci").code == 2
+    assert not (here.path / "y.tar.gz").exists()
+    assert here.run("export", "small", "-o", "no/such/x.tar").code == 2
+    assert here.run("export", "nothing").code == 2
 
 
-def test_nothing_stays_of_a_file_that_cannot_be_written(synced: World) -> None:
+def test_nothing_stays_of_a_file_that_cannot_be_written(here: World) -> None:
     done = subprocess.run(
-        synced.command("export", "small", "-o", "x.tar"),
-        cwd=synced.path,
+        here.command("export", "small", "-o", "x.tar"),
+        cwd=here.path,
         capture_output=True,
         text=True,
         check=False,
@@ -135,14 +156,18 @@ def test_nothing_stays_of_a_file_that_cannot_be_written(synced: World) -> None:
     assert done.returncode == 1
     assert "x.tar" in done.stderr
     assert "too large" in done.stderr
-    assert files(synced) == set()
+    assert files(here) == set()
 
 
-@pytest.mark.parametrize("words", [["sma"], ["small/"]])
-def test_releases_are_completed(synced: World, words: list[str]) -> None:
-    env = {"_NEUROCOMMAND_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
-    env |= {"COMP_WORDS": f"neurocommand export {words[0]}", "NEUROCOMMAND_CONFIG": str(synced.config)}
-    done = subprocess.run(
-        ["neurocommand"], env={**os.environ, **env}, cwd=synced.path, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.split(",")[-1].strip() in ("small", "small/1.0"), done
+def test_releases_are_completed(here: World) -> None:
+    for word, complete in (("sma", "small"), ("small/", "small/1.0")):
+        env = {
+            "_NEUROCOMMAND_COMPLETE": "bash_complete",
+            "COMP_CWORD": "2",
+            "COMP_WORDS": f"neurocommand export {word}",
+        }
+        env["NEUROCOMMAND_CONFIG"] = str(here.config)
+        done = subprocess.run(
+            ["neurocommand"], env={**os.environ, **env}, cwd=here.path, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split(",")[-1].strip() == complete
