@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import tarfile
 from dataclasses import dataclass
@@ -70,14 +71,16 @@ def desktop(user: User) -> Desktop:
 
 
 def _engine(made: Desktop) -> Path:
-    from udocker.config import Config
-
+    said = re.search(
+        r'"([0-9.]+)"', (made.path / "package/udocker/config.py").read_text().partition("tarball_release")[2]
+    )
+    assert said is not None
     proot = shutil.which("proot")
     assert proot, "proot is missing: run setup/packages.sh test (./test does)"
     content = made.path / "engine" / "udocker_dir"
     for name in ("bin", "lib", "doc"):
         (content / name).mkdir(parents=True)
-    (content / "lib/VERSION").write_text(Config.conf["tarball_release"])
+    (content / "lib/VERSION").write_text(said[1])
     for name in PROOTS:
         shutil.copy(proot, content / "bin" / name)
     with tarfile.open(made.path / "engine.tgz", "w:gz") as archive:
