@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "Check a manifest: every fault, each at its line.",
     "completion": "Print the completion script of a shell.",
     "convert": "Convert images to SIF, and lock them.",
+    "export": "Write the image of one release to a file that udocker, Docker and skopeo take.",
     "get": "Download the SIF of one release to a local file.",
     "install": "Install releases under a prefix of this host.",
     "list": "List the releases of the manifest.",

@@ -52,6 +52,12 @@ def complete_installed(ctx: click.Context, parameter: click.Parameter, incomplet
     return []
 
 
+def complete_any(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the releases that a word may become, of the manifest or installed."""
+    found = complete_release(ctx, parameter, incomplete) + complete_installed(ctx, parameter, incomplete)
+    return sorted(set(found))
+
+
 def _names(releases: Iterable[Release], incomplete: str) -> list[str]:
     versions = "/" in incomplete
     names = {f"{r.application}/{r.version}" if versions else r.application for r in releases}

@@ -153,23 +153,25 @@ class PartialTree(Tree):
                 # The root has no name; unsquashfs means it when it is given none.
                 squashfs.extract(self.image, self.offset, self.directory, [] if "" in some else some, depth)
         if wanted:
-            self._make_readable()
+            make_readable(self.directory)
         return bool(wanted)
 
     def _want(self, parts: Parts, depth: int) -> None:
         if (parts, depth) not in self._asked:
             self._wanted.add((parts, depth))
 
-    def _make_readable(self) -> None:
-        waiting = [os.fspath(self.directory)]
-        while waiting:
-            path = waiting.pop()
-            mode = os.lstat(path).st_mode
-            if stat.S_ISDIR(mode):
-                _allow(path, mode, 0o700)
-                waiting.extend(entry.path for entry in os.scandir(path))
-            elif stat.S_ISREG(mode):
-                _allow(path, mode, 0o400)
+
+def make_readable(directory: Path) -> None:
+    """Give the owner of an unpacked tree the right to read all of it, whatever the image said; times stay."""
+    waiting = [os.fspath(directory)]
+    while waiting:
+        path = waiting.pop()
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            _allow(path, mode, 0o700)
+            waiting.extend(entry.path for entry in os.scandir(path))
+        elif stat.S_ISREG(mode):
+            _allow(path, mode, 0o400)
 
 
 def _can_be_stored(parts: Parts) -> bool:

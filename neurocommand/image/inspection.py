@@ -93,7 +93,7 @@ def _listed(name: str) -> re.Pattern[str]:
 
 
 def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Inspection:
-    environment = dict(recorded) if recorded is not None else environment_files.parse(_environment_files(tree))
+    environment = environment_of(tree, recorded)
     search = _search_path(tree, environment.get("PATH", ""))
     found: dict[str, Program] = {}
     skipped: dict[str, str] = {}
@@ -125,6 +125,11 @@ def _glibc(tree: Tree) -> str:
         if said:
             return said[1].decode()
     return ""
+
+
+def environment_of(tree: Tree, recorded: Environment | None) -> dict[str, str]:
+    """Return an image's environment: the recorded one of the OCI image, else what the image's own files say."""
+    return dict(recorded) if recorded is not None else environment_files.parse(_environment_files(tree))
 
 
 def _environment_files(tree: Tree) -> Iterator[str]:

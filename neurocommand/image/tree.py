@@ -95,13 +95,19 @@ def _normalise_entry(path: str, status: os.stat_result, found: _Found, tree: Pat
     mode = stat.S_IMODE(status.st_mode)
     if mode & (stat.S_ISUID | stat.S_ISGID) and not stat.S_ISDIR(status.st_mode):
         found.add("dropped setuid or setgid from", tree, path)
-    wanted = (mode & 0o755) | 0o644
-    if stat.S_ISDIR(status.st_mode) or mode & 0o111:
-        wanted |= 0o111
-    if path == os.fspath(tree):
-        wanted = 0o700
+    wanted = 0o700 if path == os.fspath(tree) else fit_mode(status.st_mode)
     if wanted != mode or os.geteuid() == 0:
         os.chmod(path, wanted)
+
+
+def fit_mode(mode: int) -> int:
+    """Return the permission bits that a file or directory gets, whose whole mode is given.
+
+    >>> oct(fit_mode(stat.S_IFREG | 0o4700))
+    '0o755'
+    """
+    wanted = (stat.S_IMODE(mode) & 0o755) | 0o644
+    return wanted | 0o111 if stat.S_ISDIR(mode) or mode & 0o111 else wanted
 
 
 def _make_mount_point(tree: Path, name: str) -> Iterator[str]:
