@@ -21,6 +21,7 @@ _SOURCES = (
     _PACKAGE / "wrappers" / "warm.sh.in",
     _PACKAGE / "wrappers" / "holder.sh.in",
     _PACKAGE / "wrappers" / "born.sh.in",
+    _PACKAGE / "wrappers" / "udocker.sh.in",
     _PACKAGE / "wrappers" / "excluded-commands.txt",
     _PACKAGE / "wrappers" / "excluded-variables.txt",
     _PACKAGE / "render" / "wrapper.py",
@@ -28,8 +29,8 @@ _SOURCES = (
     _PACKAGE / "render" / "runtimeoptions.py",
 )
 
-WRAPPER, MODULE_LUA, TOMBSTONE, BODY, WARM, HOLDER, BORN = (
-    source.read_text(encoding="utf-8").rstrip("\n") + "\n" for source in _SOURCES[:7]
+WRAPPER, MODULE_LUA, TOMBSTONE, BODY, WARM, HOLDER, BORN, UDOCKER = (
+    source.read_text(encoding="utf-8").rstrip("\n") + "\n" for source in _SOURCES[:8]
 )
 
 # The identity of all of these: 12 hex digits.

@@ -1,7 +1,8 @@
 """The wrappers of a release: a POSIX shell script for each command, and what all of them source.
 
 ``bin/<command>`` is a few lines that find the release by their own path; ``wrapper.sh`` beside ``bin/`` is what they
-do, ``warm.sh`` and ``holder.sh`` what it takes to keep a container running between calls (docs/design.md §10).
+do, ``warm.sh`` and ``holder.sh`` keep a container running between calls, ``udocker.sh`` serves a machine where
+there is neither Apptainer nor Singularity (docs/design.md §10).
 """
 
 from __future__ import annotations
@@ -80,7 +81,12 @@ def bodies(
         "OPTIONS": _options(options),
         "BORN": templates.BORN,
     }
-    sources = {"wrapper.sh": templates.BODY, "warm.sh": templates.WARM, "holder.sh": templates.HOLDER}
+    sources = {
+        "wrapper.sh": templates.BODY,
+        "warm.sh": templates.WARM,
+        "holder.sh": templates.HOLDER,
+        "udocker.sh": templates.UDOCKER,
+    }
     return {name: templates.fill(source, values) for name, source in sources.items()}
 
 

@@ -24,6 +24,9 @@ import pytest
 from neurocommand.image import dockerarchive
 from neurocommand.image.treelayer import TreeLayer
 from neurocommand.model import Release
+from neurocommand.render.runtimeoptions import Options
+from neurocommand.render.wrapper import bodies, wrapper
+from neurocommand.settings import WrapperSettings
 from tests import images
 from tests.test_readme import TOP
 from tests.udocker import Desktop, desktop
@@ -177,6 +180,38 @@ def test_it_runs_where_it_is_called_with_the_callers_files(ready: Site, mode: st
             assert (place / "made").owner() == user.name
         finally:
             shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_wrapper_itself_runs_over_udocker(ready: Site, unpacked: Site, mode: str) -> None:
+    """What it passes elsewhere it passes here, too; an APPTAINERENV_ variable counts more."""
+    site = unpacked if mode == "P1" else ready
+    for name, text in bodies(site.release, "tree" if mode == "P1" else "sif", WrapperSettings(), Options(), "").items():
+        (site.path / name).write_text(text)
+    tool = site.path / "bin" / "smallsh"
+    tool.parent.mkdir()
+    tool.write_text(wrapper(site.release, "smallsh"))
+    tool.chmod(0o755)
+    if mode == "R1":
+        (site.path / f"{site.release}.simg").write_text("the wrapper asks for it, udocker does not read it")
+    tmpdir = site.desktop.path / "t m p"
+    tmpdir.mkdir(exist_ok=True)
+    site.desktop.user.give(tmpdir)
+    environment = {
+        "NEUROCOMMAND_RUNTIME": "udocker",
+        "NEUROCOMMAND_PASS": "MINE",
+        "UDOCKER_DEFAULT_EXECUTION_MODE": mode,
+        "TMPDIR": str(tmpdir),
+        "OMP_NUM_THREADS": "3",
+        "MINE": "a  'b'",
+        "SINGULARITYENV_OMP_NUM_THREADS": "4",
+        "PYTHONPATH": "/no",
+    }
+    script = 'echo "$OMP_NUM_THREADS|$MINE|$TMPDIR|$PYTHONPATH|$1"; echo x >"$TMPDIR/made"; exit 5'
+    done = site.desktop.run(tool, "-c", script, "sh", "it's * $(id)", env=environment)
+    assert (done.returncode, done.stderr) == (5, b"")
+    assert done.stdout.decode() == f"4|a  'b'|{tmpdir}||it's * $(id)\n"
+    assert (tmpdir / "made").read_text() == "x\n"
 
 
 @by_root

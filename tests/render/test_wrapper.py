@@ -100,7 +100,7 @@ def test_golden_tombstone() -> None:
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("name", ["tool", "wrapper.sh", "warm.sh", "holder.sh"])
+@pytest.mark.parametrize("name", ["tool", "wrapper.sh", "warm.sh", "holder.sh", "udocker.sh"])
 def test_parsers(name: str, image_format: Format, tmp_path: Path) -> None:
     path = tmp_path / "tool"
     path.write_text(texts(image_format, SITE, MANIFEST)[name])

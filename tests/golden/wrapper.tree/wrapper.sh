@@ -66,6 +66,8 @@ elif command -v apptainer >/dev/null; then
     nc_runtime=apptainer
 elif command -v singularity >/dev/null; then
     nc_runtime=singularity
+elif command -v udocker >/dev/null; then
+    nc_runtime=udocker
 else
     fail 127 'neither apptainer nor singularity is on PATH; install Apptainer, or load its module'
 fi
@@ -234,6 +236,24 @@ case ${TMPDIR-} in
     fi
 fi ;;
 esac
+
+if [ "${nc_runtime##*/}" = udocker ]; then
+    shift "$((nc_count + 2))"
+    IFS=$nc_newline passed=$nc_passed tmpdir=
+    for nc_name in $nc_names; do
+        case $nc_name in
+        APPTAINERENV_?* | SINGULARITYENV_?*)
+            eval "export ${nc_name#*_}=\"\$$nc_name\""
+            passed=$passed${nc_name#*_}$nc_newline
+            ;;
+        esac
+    done
+    IFS=$nc_blanks
+    case $nc_newline$passed in *"$nc_newline"TMPDIR"$nc_newline"*) tmpdir=$TMPDIR ;; esac
+    # shellcheck disable=SC2034  # read by what follows
+    release=${nc_self%/*}/.. id=small_1.0_20260102 command=$nc_command
+    . "${nc_self%/*}/../udocker.sh"
+fi
 
 # Graphics processors: --nv and --rocm bring the host's libraries along, and these must work with the image's libc.
 gpu_fits() { # sets nc_value to why not
