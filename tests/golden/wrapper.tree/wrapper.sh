@@ -191,7 +191,8 @@ is_shown() { # PATH
     return 1
 }
 IFS=,
-for nc_value in ${APPTAINER_BINDPATH-},${SINGULARITY_BINDPATH-},${APPTAINER_BIND-},${SINGULARITY_BIND-}; do
+nc_line=${APPTAINER_BINDPATH-},${SINGULARITY_BINDPATH-},${APPTAINER_BIND-},${SINGULARITY_BIND-}
+for nc_value in $nc_line; do
     nc_to=${nc_value#*:}
     [ "${nc_value%%:*}" != "${nc_to%%:*}" ] || nc_shown=$nc_shown${nc_to%%:*}$nc_newline
 done
@@ -347,9 +348,14 @@ is_setuid() {
     set -f
     return 1
 }
-for nc_place in /proc/sys/user/max_user_namespaces /proc/sys/kernel/unprivileged_userns_clone; do
-    if [ -r "$nc_place" ] && read -r nc_value <"$nc_place" && [ "$nc_value" = 0 ] && [ "$nc_uid" != 0 ] && ! is_setuid; then
-        case $nc_place in *namespaces) nc_value=user.max_user_namespaces=15000 ;; *) nc_value=kernel.unprivileged_userns_clone=1 ;; esac
+is_positive() { # FILE: read byte by byte, as dash does, such a file gives its first digit only
+    nc_value=
+    read -r nc_value <"$1" || :
+    [ "$nc_value" != 0 ]
+}
+for nc_line in /proc/sys/user/max_user_namespaces /proc/sys/kernel/unprivileged_userns_clone; do
+    if [ -r "$nc_line" ] && ! is_positive "$nc_line" && [ "$nc_uid" != 0 ] && ! is_setuid; then
+        case $nc_line in *namespaces) nc_value=user.max_user_namespaces=15000 ;; *) nc_value=kernel.unprivileged_userns_clone=1 ;; esac
         fail 126 "user namespaces are switched off here: ask for \`sysctl $nc_value\`, or for the set-uid package of the runtime"
     fi
 done
