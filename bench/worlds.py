@@ -12,7 +12,7 @@ from typing import Any
 
 from measure import CHECKOUT
 
-from neurocommand import lock, manifest, record
+from neurocommand import lock, manifesttext, record
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
@@ -51,7 +51,7 @@ def write_manifest(path: Path, releases: int) -> Manifest:
     """Write a manifest of so many releases, and return what neurocommand reads in it."""
     text = json.dumps(grown(releases), indent=4)
     path.write_text(text, encoding="utf-8")
-    return manifest.parse(text, path.name)
+    return manifesttext.parse(text, path.name)
 
 
 def artifact(release: Release) -> Artifact:

@@ -26,6 +26,7 @@ LADDER = (
     },
     {"aria2", "entries", "pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "config", "layout", "stores.interface"},
+    {"manifesttext"},
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},
     {"plan"},

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from neurocommand import manifest
+from neurocommand import manifesttext
 from neurocommand.model import Release
 from tests.e2e.test_hostile import lmod
 
@@ -29,7 +29,7 @@ def highest(releases: list[Release]) -> dict[str, str]:
 
 def test_lmod_picks_what_we_mean_for_every_published_application(published: Path, tmp_path: Path) -> None:
     text = (published / "neurodesk-2026-08/apps.json").read_text(encoding="utf-8")
-    releases = [declaration.release for declaration in manifest.parse(text, "apps.json").declarations]
+    releases = [declaration.release for declaration in manifesttext.parse(text, "apps.json").declarations]
     picked, meant = default_of(tmp_path, releases), highest(releases)
     assert {name: version for name, version in picked.items() if not equal(version, meant[name])} == {}
     assert picked.keys() == meant.keys()
