@@ -29,7 +29,11 @@ tests=(
     zsh=zsh luac=lua5.3 shellcheck=shellcheck       # other shells, a parser for modulefiles and one for scripts
     strace=strace faketime=faketime                 # kills a run at a chosen system call; a clock that is wrong
     memcached=memcached                             # where Swift keeps its tokens
+    slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client munged=munge # a batch system of one node
+    tclsh8.6=tcl8.6                                                    # what Environment Modules are written in
 )
+# Packages that bring a service along, of which the command is all that we want.
+services=(docker-registry memcached munge slurmctld slurmd)
 
 is_there() {
     case $1 in
@@ -48,10 +52,14 @@ forbid_services() {
     trap 'as_root rm -f "$policy"' EXIT
 }
 
-# Where systemd runs, the package asks for its registry at every boot; we want its command only.
-disable_registry() {
+# Where systemd runs, a package asks for its service at every boot. Only what was installed just now is disabled.
+disable_services() {
+    local service
     [ -d /run/systemd/system ] || return 0
-    as_root systemctl disable --quiet docker-registry.service || say "could not disable docker-registry.service"
+    for service in "${services[@]}"; do
+        case " $* " in *" $service "*) ;; *) continue ;; esac
+        as_root systemctl disable --quiet "$service.service" || say "could not disable $service.service"
+    done
 }
 
 install() {
@@ -69,7 +77,7 @@ install() {
         fail "apt could not install: $*" "read apt's own message above, then run: $(root_command apt-get install "$*")"
     fi
     rm -f "$log"
-    case " $* " in *' docker-registry '*) disable_registry ;; esac
+    disable_services "$@"
 }
 
 case ${1-} in

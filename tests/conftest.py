@@ -9,13 +9,23 @@ import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite(
-    "tests.ceph", "tests.proxy", "tests.servers", "tests.images", "tests.swift", "tests.users", "tests.world"
+    "tests.ceph",
+    "tests.images",
+    "tests.modulesystems",
+    "tests.proxy",
+    "tests.servers",
+    "tests.slurm",
+    "tests.swift",
+    "tests.users",
+    "tests.world",
 )
 
 # fixtures for all
 from tests.ceph import ceph  # noqa: E402, F401
 from tests.images import small_archive, small_sif  # noqa: E402, F401
+from tests.modulesystems import copies_removed  # noqa: E402, F401
 from tests.servers import moto_url, registry, s3_credentials, web_server  # noqa: E402, F401
+from tests.slurm import slurm  # noqa: E402, F401
 from tests.swift import swift  # noqa: E402, F401
 from tests.users import ordinary_user  # noqa: E402, F401
 from tests.world import big_registry, image_registry, open_world, synced, world  # noqa: E402, F401
