@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from neurocommand.files import current_umask, make_directory, remove_tree, write_atomically
+from neurocommand.foreign import refuse_obstacle
 from neurocommand.layout import ReleaseDirectory
 from neurocommand.model import Format, Inspection
-from neurocommand.modulefiles import refuse_obstacle
 from neurocommand.render import plain, wrapper
 
 

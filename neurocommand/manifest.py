@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from neurocommand.errors import Fault, UsageError, printable
@@ -108,6 +108,12 @@ class Manifest:
             d.release.application: group.default for group in self.groups if group.default for d in group.declarations
         }
 
+    @property
+    def defaults(self) -> Defaults:
+        """What the default version of every application is decided by."""
+        deprecated = frozenset(d.release for d in self.declarations if d.deprecation is not None)
+        return Defaults(self.default_policies, deprecated)
+
     def choose(self, argument: str) -> Declaration:
         """Find the release that ``application``, ``application/version`` or a full id means.
 
@@ -123,8 +129,7 @@ class Manifest:
             return exact[0]
         found = [d for d in known if d.release.application == application and version in ("", d.release.version)]
         if found:
-            policy = self.default_policies.get(application, "")
-            default = default_release([(d.release, d.deprecation is not None) for d in found], policy)
+            default = self.defaults.among([d.release for d in found])
             return next(d for d in found if d.release == default)
         raise UsageError(f"{printable(argument)}: no such release in the manifest", _near(argument, known))
 
@@ -152,6 +157,25 @@ class Manifest:
             for group in self.groups
         )
         return Manifest(tuple(group for group in groups if group.declarations), self.warnings)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the default version of an application is decided by.
+
+    Args:
+        policies: of each application that has one: see ``Group.default``.
+        deprecated: releases that are a default only where there is no other.
+    """
+
+    policies: Mapping[str, str] = field(default_factory=dict)
+    deprecated: frozenset[Release] = frozenset()
+
+    def among(self, releases: Iterable[Release]) -> Release:
+        """Return the default of some releases of one application, at least one; they need not be in the manifest."""
+        known = list(releases)
+        policy = self.policies.get(known[0].application, "")
+        return default_release([(release, release in self.deprecated) for release in known], policy)
 
 
 def default_release(releases: Iterable[tuple[Release, bool]], policy: str) -> Release:

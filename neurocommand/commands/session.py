@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from neurocommand import jsontext, manifesttext
 from neurocommand.commands.console import Console
-from neurocommand.errors import UsageError
+from neurocommand.errors import NeurocommandError, UsageError
 from neurocommand.lock import LockFile
 from neurocommand.lock import load as load_lock
-from neurocommand.manifest import Manifest
+from neurocommand.manifest import Defaults, Manifest
 
 if sys.version_info >= (3, 11):
     from typing import assert_never
@@ -69,6 +69,22 @@ class Session:
             return manifesttext.parse(text, self.manifest_name, maintained=False)
         path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
         return manifesttext.parse(jsontext.read_bytes(path, str(path)), str(path))
+
+    @property
+    def defaults_at_hand(self) -> Defaults:
+        """What default versions are decided by, as far as that is known without asking anybody."""
+        from neurocommand import config
+
+        try:
+            source = self.settings.manifest
+            if not config.is_address(source):
+                return self.manifest.defaults
+            from neurocommand import follow
+
+            text = follow.cached(source, self.settings.state / "manifest") or "{}"
+            return manifesttext.parse(text, self.manifest_name, maintained=False).defaults
+        except (NeurocommandError, OSError):
+            return Defaults()
 
     @property
     def manifest_name(self) -> str:

@@ -17,13 +17,17 @@ _SOURCES = (
     _PACKAGE / "wrappers" / "wrapper.sh.in",
     _PACKAGE / "wrappers" / "module.lua.in",
     _PACKAGE / "wrappers" / "tombstone.sh.in",
+    _PACKAGE / "wrappers" / "module.tcl.in",
+    _PACKAGE / "wrappers" / "withdrawn.sh.in",
     _PACKAGE / "wrappers" / "excluded-commands.txt",
     _PACKAGE / "wrappers" / "excluded-variables.txt",
     _PACKAGE / "render" / "wrapper.py",
+    _PACKAGE / "render" / "module.py",
     _PACKAGE / "render" / "modulefile.py",
+    _PACKAGE / "render" / "tclmodule.py",
 )
 
-WRAPPER, MODULE_LUA, TOMBSTONE = (source.read_text(encoding="utf-8") for source in _SOURCES[:3])
+WRAPPER, MODULE_LUA, TOMBSTONE, MODULE_TCL, WITHDRAWN = (source.read_text(encoding="utf-8") for source in _SOURCES[:5])
 
 # The identity of all of these: 12 hex digits.
 REVISION = hashlib.sha256(b"\0".join(source.read_bytes() for source in _SOURCES)).hexdigest()[:12]

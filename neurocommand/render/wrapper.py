@@ -20,8 +20,14 @@ def quoted(text: str) -> str:
 
 def tombstone(release: Release, notice: Notice) -> str:
     """Return the text of ``wrapper.sh`` of a withdrawn release: its commands say why, and exit with 69."""
-    message = f"{release} is withdrawn {notice.text}"
+    message = notice.after(f"{release} is withdrawn")
     return templates.fill(templates.TOMBSTONE, {"RELEASE": release.id, "MESSAGE": quoted(message)})
+
+
+def buried(release: Release, command: str) -> str:
+    """Return the text of a withdrawn release's wrapper: it sources ``wrapper.sh``, which says why, and exits."""
+    values = {"RELEASE": release.id, "COMMAND": command, "WORD": quoted(command)}
+    return templates.fill(templates.WITHDRAWN, values)
 
 
 def wrapper(release: Release, command: str, image_format: Format) -> str:
