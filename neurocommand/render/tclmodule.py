@@ -62,5 +62,14 @@ def _notices(module: Module) -> Iterator[str]:
 def _setting(variable: Variable) -> str:
     if variable.omitted:
         return f"# {variable.name} is not set: {variable.omitted}"
-    value = "${image}".join(map(escaped, variable.pieces))
-    return f'setenv {quoted(variable.name)} "{value}"'
+    return f'setenv {quoted(variable.name)} "{"${image}".join(map(_same_bytes, variable.pieces))}"'
+
+
+def _same_bytes(text: str) -> str:
+    """Return what stands for a text between double quotes, and reaches the shell as its UTF-8 in any locale.
+
+    Environment Modules read a modulefile as UTF-8, but write in the encoding of the locale, which is Latin-1 for ``C``.
+    """
+    if text.isascii():
+        return escaped(text)
+    return f"[encoding convertfrom [encoding system] [encoding convertto utf-8 {quoted(text)}]]"
