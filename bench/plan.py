@@ -51,7 +51,7 @@ def pure(releases: int) -> dict[str, object]:
     from neurocommand import plan
     from neurocommand.observation import Observation, StoreView
 
-    wanted = worlds.manifest.parse(json.dumps(worlds.grown(releases)), "apps.json")
+    wanted = worlds.manifesttext.parse(json.dumps(worlds.grown(releases)), "apps.json")
     named = [declaration.release for declaration in wanted.declarations]
     lock = worlds.lock_of(release for number, release in enumerate(named) if number % 5)
     views = tuple(StoreView(name, place < 2, objects(named, place)) for place, name in enumerate(STORES))

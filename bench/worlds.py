@@ -6,18 +6,19 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from measure import CHECKOUT
 
-from neurocommand import lock, manifest, record
+from neurocommand import lock, manifesttext, record
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
 from neurocommand.model import Artifact, DeployRecord, Inspection, Release
-from neurocommand.render import modulefile, plain, templates, wrapper
+from neurocommand.modulefiles import Modulefiles
+from neurocommand.render import module, plain, templates, wrapper
 from neurocommand.render.runtimeoptions import Options
 from neurocommand.settings import WrapperSettings
 from neurocommand.stores.directory import DirectoryStore
@@ -52,7 +53,7 @@ def write_manifest(path: Path, releases: int) -> Manifest:
     """Write a manifest of so many releases, and return what neurocommand reads in it."""
     text = json.dumps(grown(releases), indent=4)
     path.write_text(text, encoding="utf-8")
-    return manifest.parse(text, path.name)
+    return manifesttext.parse(text, path.name)
 
 
 def artifact(release: Release) -> Artifact:
@@ -88,13 +89,14 @@ def fill_store(directory: Path, releases: Iterable[Release], size: Callable[[Rel
         store._remember(key, artifact(release).sha256, os.lstat(directory / key))
 
 
-def fill_root(root: Root, declarations: Iterable[Declaration]) -> None:
+def fill_root(root: Root, declarations: Collection[Declaration]) -> None:
     """Write what deploying leaves of each release, but for the image, whose tree holds one empty directory."""
     found = Inspection(COMMANDS, (), (("HOME_OF_IT", "BASEPATH/opt"),), "# A tool\n", "amd64")
+    modulefiles = Modulefiles(root)
     for declaration in declarations:
         release, categories = declaration.release, declaration.categories
-        directory, target = root.release(release), root.modulefile(release)
-        for made in (directory.image / "opt", directory.wrappers, target.parent):
+        directory = root.release(release)
+        for made in (directory.image / "opt", directory.wrappers):
             made.mkdir(parents=True, exist_ok=True)
         for command in COMMANDS:
             (directory.wrappers / command).write_text(wrapper.wrapper(release, command), encoding="utf-8")
@@ -104,13 +106,10 @@ def fill_root(root: Root, declarations: Iterable[Declaration]) -> None:
         (directory.path / "commands.txt").write_text(plain.commands_txt(found), encoding="utf-8")
         (directory.path / "env.txt").write_text(plain.env_txt(found), encoding="utf-8")
         (directory.path / "README.md").write_text(found.readme, encoding="utf-8")
-        target.write_text(modulefile.lua(release, found, categories, "tree"), encoding="utf-8")
-        for category in categories:
-            link = root.category_link(release, category)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(target)
         known = artifact(release)
-        written = DeployRecord(
-            release, known.sha256, known.size, "tree", COMMANDS, categories, templates.revision(WrapperSettings())
-        )
+        revision = declaration.revised(templates.revision(WrapperSettings()))
+        written = DeployRecord(release, known.sha256, known.size, "tree", COMMANDS, categories, revision)
+        modulefiles.write(written, module.live(declaration, found, "tree"))
         directory.record.write_text(record.render(written), encoding="utf-8")
+    for application in {declaration.release.application for declaration in declarations}:
+        modulefiles.renew(application)

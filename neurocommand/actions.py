@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from neurocommand.model import Artifact, Release
+from neurocommand.model import Artifact, Notice, Release
 from neurocommand.retention import Kept
 
 
@@ -75,10 +75,19 @@ class Rewrap:
 
 @dataclass(frozen=True)
 class Retire:
-    """Withdraw a release that the manifest retires."""
+    """Withdraw a release that the manifest retires, or renew what is left of it.
+
+    Args:
+        release: the release.
+        reason: why.
+        notice: what its users are told; without a day, it is withdrawn from the day of the run on.
+        renewal: it is withdrawn already.
+    """
 
     release: Release
     reason: str
+    notice: Notice
+    renewal: bool = False
 
 
 @dataclass(frozen=True)

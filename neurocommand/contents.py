@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurocommand.files import current_umask, make_directory, remove_tree, write_atomically
+from neurocommand.foreign import refuse_obstacle
 from neurocommand.layout import ReleaseDirectory
 from neurocommand.model import Format, Inspection
-from neurocommand.modulefiles import refuse_obstacle
 from neurocommand.render import plain, wrapper
 from neurocommand.render.runtimeoptions import Options
 from neurocommand.settings import WrapperSettings

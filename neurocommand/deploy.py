@@ -11,19 +11,21 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from neurocommand import contents, record
+from neurocommand import contents, record, tombstone
 from neurocommand.errors import DeployError, ImmutableError, NeurocommandError, RefusedError, system_error
 from neurocommand.events import Finished, Listener, Noted, Started
 from neurocommand.exchange import Exchange, give_back
 from neurocommand.files import current_umask, digest_of, free_space, make_directory, remove_tree, write_atomically
+from neurocommand.foreign import make_link, refuse_obstacle
 from neurocommand.image import inspection, sif, tree
 from neurocommand.layout import ReleaseDirectory, Root
-from neurocommand.manifest import Declaration
-from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release
-from neurocommand.modulefiles import Modulefiles, make_link, refuse_obstacle
-from neurocommand.render import templates
+from neurocommand.manifest import Declaration, Defaults
+from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Notice, Release
+from neurocommand.modulefiles import Modulefiles
+from neurocommand.render import module, templates
 from neurocommand.render.runtimeoptions import allowed
 from neurocommand.runlock import RunLock
 from neurocommand.settings import WrapperSettings
@@ -44,6 +46,7 @@ class Deployer:
         listener: told about progress.
         shared: others read this root, so what is made there is open to them whatever the umask; else the umask counts.
         wrappers: what its wrappers do.
+        defaults: what the default versions of its modules are decided by.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class Deployer:
         *,
         shared: bool = False,
         wrappers: WrapperSettings | None = None,
+        defaults: Defaults | None = None,
     ) -> None:
         self.root = root
         self.wrappers = wrappers or WrapperSettings()
         self.umask = current_umask() & ~_OTHERS if shared else None
-        self.modulefiles = Modulefiles(root, self.umask)
+        self.modulefiles = Modulefiles(root, self.umask, defaults)
         self.format = image_format
         self.mount_points = tuple(mount_points)
         self.listener = listener
@@ -84,9 +88,9 @@ class Deployer:
         """
         root = self.root
         with self._telling():
-            for directory in (root.state, root.spool, root.staging, root.containers, root.modules):
+            for directory in (root.state, root.spool, root.staging, root.containers, root.modules, root.modules_tcl):
                 refuse_obstacle(directory)
-            for directory in (root.staging, root.containers, root.modules):
+            for directory in (root.staging, root.containers, root.modules, root.modules_tcl):
                 make_directory(directory, self.umask)
             give_back(root)
             remove_tree(root.staging)
@@ -131,11 +135,12 @@ class Deployer:
                 raise ImmutableError(f"{release}: {path} has sha256 {seen[0]}, the locked one is {artifact.sha256}")
             try:
                 new, found = self._stage(ReleaseDirectory(exchange.staged, release), declaration, artifact, path)
-                self._exchange(exchange, new, found)
+                self._exchange(exchange, new, module.live(declaration, found, self.format))
             finally:
                 # what cannot be removed now is by the next run; the failure that led here matters more
                 with contextlib.suppress(OSError):
                     exchange.clear()
+            self.modulefiles.renew(release.application)
         self.listener(Finished(release.id, "deploy", time.monotonic() - started, artifact.size))
         return new
 
@@ -155,9 +160,39 @@ class Deployer:
             found = self._inspect(directory, deployed.format, None)
             new = self._record(declaration, artifact, found, deployed.format)
             contents.write(directory, found, deployed.format, self._making(declaration), self.umask)
-            self.modulefiles.write(new, found)
+            self.modulefiles.write(new, module.live(declaration, found, deployed.format))
             write_atomically(directory.record, record.render(new), umask=self.umask)
+            self.modulefiles.renew(declaration.release.application)
         self.listener(Finished(declaration.release.id, "rewrap", time.monotonic() - started, 0))
+        return new
+
+    def withdraw(self, deployed: DeployRecord, notice: Notice) -> DeployRecord:
+        """Leave only a tombstone of a deployed release: its commands and modules stay, and say why they do not work.
+
+        The record says so first, and the image goes last: killed in between, the next run finishes.
+
+        Args:
+            deployed: what its record says; that of a tombstone renews it.
+            notice: what its users are told.
+
+        Returns:
+            The record that was written.
+
+        Raises:
+            DeployError: a place is taken by something foreign, or cannot be written.
+        """
+        release = deployed.release
+        directory = self.root.release(release)
+        new = replace(deployed, wrapper_revision=templates.revision(self.wrappers), withdrawn=notice)
+        with self._telling():
+            self._refuse_foreign(release)
+            if not self.modulefiles.belongs_to_another(release):
+                self.modulefiles.refuse_foreign(release, deployed.categories)
+            write_atomically(directory.record, record.render(new), umask=self.umask)
+            tombstone.write(directory, new, notice, self.umask)
+            self.modulefiles.bury(new, module.tombstone(release, new.categories, notice))
+            self.modulefiles.renew(release.application)
+            tombstone.empty(directory, self.root.staging)
         return new
 
     def remove(self, release: Release) -> None:
@@ -240,18 +275,18 @@ class Deployer:
         if not found.commands:
             self.listener(Noted(release.id, "the image exposes no command (DEPLOY_PATH, DEPLOY_BINS)"))
 
-    def _exchange(self, exchange: Exchange, new: DeployRecord, found: Inspection) -> None:
+    def _exchange(self, exchange: Exchange, new: DeployRecord, made: module.Module) -> None:
         """Give the staged release its place, modulefile and record; where that fails, all is as it was before."""
         links = self.modulefiles.links(new.release)
         try:
             exchange.begin()
-            self.modulefiles.write(new, found)
+            self.modulefiles.write(new, made)
             exchange.finish()
         except BaseException:
             # what cannot be put back now is by the next run; the failure that led here matters more
             with contextlib.suppress(OSError, NeurocommandError):
                 if not exchange.finished:
-                    self.modulefiles.undo(new, links, saved=exchange.saved.exists())
+                    self.modulefiles.undo(new, links, saved=exchange.saved)
                     exchange.undo()
             raise
 

@@ -1,6 +1,6 @@
 """One release's directory in place of another, so that a deployment that works is never lost to one that fails.
 
-What stood there waits in the root's staging directory, with a copy of its modulefile, until the new record is final.
+What stood there waits in the root's staging directory, with copies of its modulefiles, until the new record is final.
 """
 
 from __future__ import annotations
@@ -21,23 +21,27 @@ class Exchange:
 
     def __init__(self, root: Root, release: Release) -> None:
         self.final = root.release(release)
-        self.modulefile = root.modulefile(release)
         self.staged = root.staging / release.id
         self.old = root.staging / f"{release.id}{_OLD}"
-        self.saved = root.staging / f"{release.id}.lua"
+        # where the copy of each modulefile waits
+        self.copies = {
+            root.modulefile(release): root.staging / f"{release.id}.lua",
+            root.tcl_modulefile(release): root.staging / f"{release.id}.tcl",
+        }
         self.failed = root.staging / f"{release.id}.failed"
 
     def begin(self) -> None:
-        """Give the staged release its place; what stood there, and a copy of its modulefile, are kept aside.
+        """Give the staged release its place; what stood there, and copies of its modulefiles, are kept aside.
 
         Raises:
             OSError: the root cannot be written; ``undo`` it.
         """
-        remove_tree(self.saved)
-        if self.modulefile.exists():
-            # whichever build date of the version it belongs to
-            shutil.copy(self.modulefile, self.failed)
-            os.replace(self.failed, self.saved)
+        for modulefile, copy in self.copies.items():
+            remove_tree(copy)
+            if modulefile.exists():
+                # whichever build date of the version it belongs to
+                shutil.copy(modulefile, self.failed)
+                os.replace(self.failed, copy)
         if os.path.lexists(self.final.path):
             os.rename(self.final.path, self.old)
         os.rename(self.staged, self.final.path)
@@ -51,20 +55,25 @@ class Exchange:
         os.replace(self.final.pending_record, self.final.record)
 
     @property
+    def saved(self) -> frozenset[Path]:
+        """The modulefiles of which copies are kept aside."""
+        return frozenset(modulefile for modulefile, copy in self.copies.items() if os.path.lexists(copy))
+
+    @property
     def finished(self) -> bool:
         """Whether a deployed release is in its place: the new one, or the old one that was not moved yet."""
         return os.path.lexists(self.final.record)
 
     def undo(self) -> None:
-        """Put back what stood there and its modulefile, unless the new release is deployed; may be done again.
+        """Put back what stood there and its modulefiles, unless the new release is deployed; may be done again.
 
         Raises:
             OSError: the root cannot be written.
         """
         if self.finished:
             return
-        if os.path.lexists(self.saved):
-            os.replace(self.saved, self.modulefile)
+        for modulefile in self.saved:
+            os.replace(self.copies[modulefile], modulefile)
         if os.path.lexists(self.final.path):
             remove_tree(self.failed)
             os.rename(self.final.path, self.failed)
@@ -77,10 +86,11 @@ class Exchange:
         Raises:
             OSError: something there belongs to someone else.
         """
-        for path in (self.staged, self.failed, *((self.old, self.saved) if self.finished else ())):
+        for path in (self.staged, self.failed, *((self.old,) if self.finished else ())):
             remove_tree(path)
         if not os.path.lexists(self.old):
-            remove_tree(self.saved)
+            for copy in self.copies.values():
+                remove_tree(copy)
 
 
 def give_back(root: Root) -> None:

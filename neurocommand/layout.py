@@ -10,6 +10,8 @@ from pathlib import Path
 from neurocommand.model import TAG, ImageReference, Release
 
 SUFFIX = ".simg"
+# ends the second name of each module, which also keeps containers running; no version has a dash
+WARM = "-warm"
 
 
 def object_key(release: Release) -> str:
@@ -99,13 +101,22 @@ def release_of_tag(tag: str) -> Release | None:
 
 
 def owner_of_modulefile(text: str) -> str:
-    r"""Return the id of the release that a modulefile of ours was made for, as its second line says; else nothing.
+    r"""Return whose a modulefile of ours is, as its second line says: a release id, application or set; else nothing.
 
     >>> owner_of_modulefile("-- -*- lua -*-\n-- fsl_6.0.4_20210105: made by neurocommand; …")
     'fsl_6.0.4_20210105'
     """
-    match = re.match(r"[^\n]*\n-- (\S+): made by neurocommand", text)
+    match = re.match(r"[^\n]*\n(?:--|#) (\S+): made by neurocommand", text)
     return match[1] if match else ""
+
+
+def is_tombstone(text: str) -> bool:
+    r"""Tell whether a modulefile of ours is that of a withdrawn release, as its second line says.
+
+    >>> is_tombstone("#%Module1.0\n# fsl_6.0.4_20210105: made by neurocommand; withdrawn: …")
+    True
+    """
+    return bool(re.match(r"[^\n]*\n(?:--|#) \S+: made by neurocommand; withdrawn", text))
 
 
 def category_directory(category: str) -> str:
@@ -167,18 +178,33 @@ class Root:
         """Return the places of one deployed release."""
         return ReleaseDirectory(self.containers / release.id, release)
 
-    def modulefile(self, release: Release) -> Path:
-        """Return the canonical modulefile of a release."""
-        return self.modules / release.application / f"{release.version}.lua"
+    @property
+    def modules_tcl(self) -> Path:
+        """The module tree for Environment Modules."""
+        return self.path / "modules-tcl"
+
+    @property
+    def lmod(self) -> Path:
+        """Where Lmod's cache of the module trees is, and what tells Lmod of it."""
+        return self.path / "lmod"
+
+    def modulefile(self, release: Release, variant: str = "") -> Path:
+        """Return the canonical modulefile of a release, or (of the variant ``-warm``) the link to it."""
+        return self.modules / release.application / f"{release.version}{variant}.lua"
+
+    def tcl_modulefile(self, release: Release, variant: str = "") -> Path:
+        """Return the modulefile of a release for Environment Modules, or the link to it."""
+        return self.modules_tcl / release.application / f"{release.version}{variant}"
 
     @property
     def categories(self) -> Path:
         """One module tree per category, all of links."""
         return self.path / "neurodesk-modules"
 
-    def category_link(self, release: Release, category: str) -> Path:
+    def category_link(self, release: Release, category: str, variant: str = "") -> Path:
         """Return the link to a release's modulefile in one category's module tree."""
-        return self.categories / category_directory(category) / release.application / f"{release.version}.lua"
+        directory = self.categories / category_directory(category) / release.application
+        return directory / f"{release.version}{variant}.lua"
 
 
 @dataclass(frozen=True)

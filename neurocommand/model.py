@@ -126,6 +126,14 @@ class Notice:
         instead = f"; use {self.successor.application}/{self.successor.version} instead" if self.successor else ""
         return f"{when}: {self.reason.rstrip('.')}{instead}".lstrip()
 
+    def after(self, words: str) -> str:
+        """Return the sentence that begins with some words and ends with the notice.
+
+        >>> Notice("wrong results").after("fsl/6.0.4 is withdrawn")
+        'fsl/6.0.4 is withdrawn: wrong results'
+        """
+        return f"{words} {self.text}" if self.since else f"{words}{self.text}"
+
 
 @dataclass(frozen=True, slots=True)
 class About:

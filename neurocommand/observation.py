@@ -50,7 +50,7 @@ class StoreView:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A release is deployed; ``complete`` tells whether its modulefile and links are there too."""
+    """A release is deployed, or (by its record) withdrawn; ``complete`` tells whether its modulefiles are there too."""
 
     record: DeployRecord
     complete: bool
@@ -86,11 +86,22 @@ class RootView:
         deployments: what was found, by release.
         format: what releases are to be deployed as; None leaves each as it is.
         wrapper_revision: identity of today's templates.
+        misled: applications of which the module trees name another default version than they should.
     """
 
     deployments: Mapping[Release, Deployment]
     format: str | None
     wrapper_revision: str
+    misled: frozenset[str] = frozenset()
+
+    @property
+    def standing(self) -> frozenset[Release]:
+        """The releases that stand there, whoever deployed them; of a withdrawn one only its tombstone does."""
+        return frozenset(
+            release
+            for release, found in self.deployments.items()
+            if not (isinstance(found, Deployed) and found.record.withdrawn)
+        )
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from neurocommand import jsontext, record, threads
+from neurocommand import jsontext, record, threads, tombstone, versions
 from neurocommand.errors import FaultsError, StoreError
-from neurocommand.layout import ReleaseDirectory, Root, object_key, owner_of_modulefile, release_of_key
+from neurocommand.layout import (
+    WARM,
+    ReleaseDirectory,
+    Root,
+    is_tombstone,
+    object_key,
+    owner_of_modulefile,
+    release_of_key,
+)
+from neurocommand.manifest import Defaults
 from neurocommand.model import DeployRecord, Release, StoredObject
 from neurocommand.observation import Deployed, Deployment, Foreign, HalfDeployed, RootView, StoreView, Unreadable
 from neurocommand.record import UnknownRecordError
@@ -122,16 +131,19 @@ def _examined(store: Store, view: StoreView, digest: Callable[[Store, StoredObje
     return replace(view, objects=objects, unknown=unknown, digests=True)
 
 
-def root(place: Root, image_format: str | None, wrapper_revision: str) -> RootView:
+def root(place: Root, image_format: str | None, wrapper_revision: str, defaults: Defaults | None = None) -> RootView:
     """Look at what stands under a root.
 
     Args:
         place: the root; one that does not exist yet is empty.
         image_format: what releases are to be deployed as; None leaves each as it is.
         wrapper_revision: identity of today's templates.
+        defaults: what default versions are decided by; None: they do not matter.
     """
     deployments = {release: _deployment(place, release) for release in _releases(place.containers)}
-    return RootView(deployments, image_format, wrapper_revision)
+    ours = {release.application for release, found in deployments.items() if isinstance(found, Deployed)}
+    misled = () if defaults is None else (name for name in ours if not versions.are_right(place, name, defaults))
+    return RootView(deployments, image_format, wrapper_revision, frozenset(misled))
 
 
 def _releases(directory: Path) -> Iterable[Release]:
@@ -182,6 +194,10 @@ def _fault(directory: ReleaseDirectory, found: DeployRecord) -> HalfDeployed | N
     """Hold a record against what stands beside it."""
     if found.release != directory.release:
         return HalfDeployed(f"its record is that of {found.release}")
+    if directory.wrappers.is_symlink():
+        return HalfDeployed("its wrappers are behind a symbolic link")
+    if found.withdrawn:
+        return None
     try:
         image = directory.image.lstat()
     except FileNotFoundError:
@@ -193,23 +209,48 @@ def _fault(directory: ReleaseDirectory, found: DeployRecord) -> HalfDeployed | N
         fault = f"its SIF has {image.st_size} bytes instead of {found.size}"
     elif found.format == "tree" and not any(directory.image.iterdir()):
         fault = "its tree is empty"
-    elif directory.wrappers.is_symlink():
-        fault = "its wrappers are behind a symbolic link"
     return HalfDeployed(fault) if fault else None
 
 
 def _complete(place: Root, found: DeployRecord) -> bool:
-    """Tell whether wrappers, modulefile and links are there; where that cannot be told, OSError is raised."""
+    """Tell whether wrappers, modulefiles and links are there; where that cannot be told, OSError is raised."""
+    release, directory = found.release, place.release(found.release)
     try:
-        text = place.modulefile(found.release).read_text(encoding="utf-8", errors="replace")
-        with os.scandir(place.release(found.release).wrappers) as entries:
+        with os.scandir(directory.wrappers) as entries:
             wrappers = {entry.name: _usable(entry) for entry in entries}
-        place.release(found.release).wrapper_body.stat()
-        links = [place.category_link(found.release, category).stat() for category in found.categories]
+        directory.wrapper_body.stat()
+        if wrappers != dict.fromkeys(found.commands, True):
+            return False
+        text = versions.head(place.modulefile(release))
+        if found.withdrawn:
+            another = owner_of_modulefile(text) not in ("", release.id)
+            return tombstone.is_whole(directory, found.withdrawn) and (another or _in_trees(place, found, text))
+        return _in_trees(place, found, text)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    mine = owner_of_modulefile(text) == found.release.id
-    return mine and wrappers == dict.fromkeys(found.commands, True) and len(links) == len(found.categories)
+
+
+def _in_trees(place: Root, found: DeployRecord, text: str) -> bool:
+    """Tell whether the modulefiles and links are there: those of a live release, or of a withdrawn one.
+
+    Args:
+        place: the root.
+        found: what the record says.
+        text: the beginning of the canonical modulefile.
+
+    Raises:
+        FileNotFoundError: a link is missing, or leads nowhere.
+    """
+    release = found.release
+    for path in (place.modulefile(release, WARM), place.tcl_modulefile(release, WARM)):
+        path.stat()
+    for category in found.categories:
+        for variant in ("", WARM):
+            place.category_link(release, category, variant).stat()
+    return all(
+        owner_of_modulefile(one) == release.id and is_tombstone(one) == bool(found.withdrawn)
+        for one in (text, versions.head(place.tcl_modulefile(release)))
+    )
 
 
 def _usable(entry: os.DirEntry[str]) -> bool:

@@ -14,13 +14,13 @@ from neurocommand.actions import (
     Kind,
     Plan,
     Problem,
-    Retire,
     Rewrap,
     Upload,
 )
+from neurocommand.leftover import MISLED, leftover, renewing_of
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
-from neurocommand.model import Artifact, Release, StoredObject
+from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
 from neurocommand.observation import (
     Deployed,
     Deployment,
@@ -57,11 +57,13 @@ def make(
     actions: list[Action] = []
     problems: list[Problem] = []
     spare: dict[Release, int] = {}
+    renewing = renewing_of(manifest, observation.root)
     for declaration in manifest.declarations:
-        decided = _Decision(declaration.release, lock.get(declaration.release), observation, declaration)
+        release = declaration.release
+        decided = _Decision(release, lock.get(release), observation, declaration, renews=release in renewing)
         decided.decide()
         if quorum is not None:
-            spare[declaration.release] = decided.spare(quorum)
+            spare[release] = decided.spare(quorum)
         actions += decided.actions
         problems += decided.problems
     # where every release is live without it, a store that is down gets what it lacks from a later run
@@ -73,7 +75,7 @@ def make(
     ]
     kept: tuple[Kept, ...] = ()
     if observation.root is not None and whole:
-        withdrawn, unlisted = _leftover(manifest, observation.root)
+        withdrawn, unlisted = leftover(manifest, observation.root)
         actions += withdrawn
         problems += unlisted
     if retention is not None and whole:
@@ -91,8 +93,11 @@ class _Decision:
         artifact: Artifact | None,
         observation: Observation,
         declaration: Declaration | None = None,
+        *,
+        renews: bool = False,
     ) -> None:
         self.release = release
+        self.renews = renews
         self.declaration = declaration
         self.artifact = artifact
         self.observation = observation
@@ -249,6 +254,8 @@ class _Decision:
                     self.actions.append(Rewrap(self.release, "made by other templates, settings or entries"))
                 elif set(record.categories) != set(self.declaration.categories):
                     self.actions.append(Rewrap(self.release, "its categories changed"))
+                elif self.renews:
+                    self.actions.append(Rewrap(self.release, MISLED))
 
     def lacking(self, root: RootView) -> str:
         """Say why a release has to be deployed; empty when what is deployed is right."""
@@ -257,12 +264,16 @@ class _Decision:
             return "not deployed"
         if isinstance(found, HalfDeployed):
             return found.reason
-        if not isinstance(found, Deployed):
-            return ""
-        if self.artifact is not None and found.record.sha256 != self.artifact.sha256:
+        return self.outdated(found.record, root) if isinstance(found, Deployed) else ""
+
+    def outdated(self, record: DeployRecord, root: RootView) -> str:
+        """Say why what is deployed is not what is wanted; empty when it is."""
+        if record.withdrawn:
+            return "withdrawn, but the manifest has it again"
+        if self.artifact is not None and record.sha256 != self.artifact.sha256:
             return "deployed from other bytes than the locked ones"
-        if root.format not in (None, found.record.format):
-            return f"deployed as {found.record.format} instead of {root.format}"
+        if root.format not in (None, record.format):
+            return f"deployed as {record.format} instead of {root.format}"
         return ""
 
 
@@ -276,9 +287,11 @@ def for_prefix(manifest: Manifest, lock: Lock, root: RootView) -> Plan:
     """
     actions: list[Action] = []
     problems: list[Problem] = []
+    renewing = renewing_of(manifest, root)
     for declaration in manifest.declarations:
         release = declaration.release
-        decided = _Decision(release, lock.get(release), Observation((), root=root), declaration)
+        known = lock.get(release)
+        decided = _Decision(release, known, Observation((), root=root), declaration, renews=release in renewing)
         decided.deploy(root, available=True)
         actions += decided.actions
         problems += decided.problems
@@ -314,31 +327,12 @@ def _told(unknown: Mapping[str, str], views: Iterable[StoreView]) -> str:
     return ", ".join(name if name in faulty else f"{name} ({reason})" for name, reason in unknown.items())
 
 
-def _leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Iterable[Problem]]:
-    """Judge what is deployed but not wanted: retired, or merely gone from the manifest."""
-    wanted = {declaration.release for declaration in manifest.declarations}
-    retired = {retirement.release: retirement for retirement in manifest.retirements}
-    withdrawn: list[Action] = []
-    unlisted: list[Problem] = []
-    for release in sorted(set(root.deployments) - wanted):
-        found = root.deployments[release]
-        if isinstance(found, Foreign):
-            continue
-        if isinstance(found, Unreadable):
-            unlisted.append(Problem("unknown", release.id, f"not wanted, and it cannot be told: {found.reason}"))
-        elif release in retired:
-            withdrawn.append(Retire(release, retired[release].reason))
-        else:
-            unlisted.append(Problem("unlisted", release.id, "deployed, but neither wanted nor retired by the manifest"))
-    return withdrawn, unlisted
-
-
 def _unlisted(
     manifest: Manifest, observation: Observation, retention: Retention
 ) -> tuple[list[Action], tuple[Kept, ...]]:
     """Judge what stores hold of releases that the manifest does not name."""
     held = {release for view in observation.stores for release in view.objects}
-    deployed = observation.root.deployments.keys() if observation.root is not None else ()
+    deployed = observation.root.standing if observation.root is not None else ()
     deletions: list[Action] = []
     kept: list[Kept] = []
     for judged in judge(manifest, retention, deployed, held):

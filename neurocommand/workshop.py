@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neurocommand import imagesearch
@@ -62,6 +62,7 @@ class Workshop:
         limits: how much may go on at once.
         bandwidth: kept to by downloads; the stores keep to it themselves.
         image: converted instead of what registries have; then a single release is wanted.
+        today: the day of the run, ``YYYY-MM-DD``.
     """
 
     declarations: Mapping[Release, Declaration]
@@ -81,6 +82,7 @@ class Workshop:
     limits: LimitSettings = field(default_factory=LimitSettings)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     image: conversion.Image | None = None
+    today: str = ""
 
     def __post_init__(self) -> None:
         """Open the lanes in which work goes on; deployments of one root share its staging directory, and take turns."""
@@ -112,15 +114,25 @@ class Workshop:
             case Rewrap():
                 detail = self._rewrap(action.release)
             case Retire():
-                with self._deploying:
-                    self._root().remove(action.release)
-                detail = "withdrawn"
+                detail = self._retire(action)
             case Delete():
                 self.stores[action.store].delete(object_key(action.release))
                 detail = f"deleted from {action.store}"
             case _:
                 assert_never(action)
         return detail
+
+    def _retire(self, action: Retire) -> str:
+        deployer = self._root()
+        deployed = read_record(deployer.root.release(action.release))
+        notice = replace(action.notice, since=action.notice.since or self.today)
+        with self._deploying:
+            if not isinstance(deployed, DeployRecord):
+                # nobody could use it: there is nothing to tell anybody
+                deployer.remove(action.release)
+                return "removed: it was not deployed to its end"
+            deployer.withdraw(deployed, notice)
+        return "its tombstone was renewed" if action.renewal else f"withdrawn: {notice.text}"
 
     def done(self, release: Release, *, sent: bool) -> None:
         """Drop the spool's SIF of a release once a store has it.

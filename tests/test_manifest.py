@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from neurocommand import manifest, schema
+from neurocommand import manifesttext, schema
 from neurocommand.errors import Fault, FaultsError, UsageError
+from neurocommand.manifest import Manifest
 from neurocommand.model import Release
 from tests import hostile
 
 VALIDATOR = Draft202012Validator(schema.published("apps.schema.json"))
 
 
-def read(value: Any, **options: bool) -> manifest.Manifest:
-    return manifest.parse(json.dumps(value), "apps.json", **options)
+def read(value: Any, **options: bool) -> Manifest:
+    return manifesttext.parse(json.dumps(value), "apps.json", **options)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_published_manifests_are_accepted(
     published: Path, edition: str, groups: int, releases: int, launchers: int, warnings: list[str]
 ) -> None:
     text = (published / edition / "apps.json").read_text(encoding="utf-8")
-    found = manifest.parse(text, "apps.json")
+    found = manifesttext.parse(text, "apps.json")
     assert (len(found.groups), len(found.declarations), len(found.launchers)) == (groups, releases, launchers)
     assert [f"{fault.where}: {fault.message}" for fault in found.warnings] == warnings
 
@@ -47,7 +48,7 @@ def test_hostile_manifests(name: str) -> None:
     source, line, message = hostile.CASES[name]
     data = source.encode() if isinstance(source, str) else source
     with pytest.raises(FaultsError) as caught:
-        manifest.parse(manifest.jsontext.decode(data, "apps.json"), "apps.json")
+        manifesttext.parse(manifesttext.jsontext.decode(data, "apps.json"), "apps.json")
     errors = [fault for fault in caught.value.faults if not fault.warning]
     assert [fault for fault in errors if fault.line == line and message in fault.message], caught.value.message
 
@@ -59,14 +60,14 @@ def test_every_fault_is_reported_at_once_in_order() -> None:
         '"B": {"apps": {}, "categories": []}}'
     )
     with pytest.raises(FaultsError) as caught:
-        manifest.parse(text, "dir/apps.json")
+        manifesttext.parse(text, "dir/apps.json")
     assert [fault.line for fault in caught.value.faults] == [2, 3, 4, 5, 6]
     assert caught.value.message.splitlines()[0].startswith("dir/apps.json:2: fsl 1 version: '2021': the build date")
 
 
 def test_a_twin_is_reported_once() -> None:
     with pytest.raises(FaultsError) as caught:
-        manifest.parse(hostile.CASES["one release in two groups, on one line"][0], "apps.json")  # type: ignore[arg-type]
+        manifesttext.parse(hostile.CASES["one release in two groups, on one line"][0], "apps.json")  # type: ignore[arg-type]
     assert len(caught.value.faults) == 1
 
 
@@ -168,7 +169,7 @@ ENTRY = '{"version":"20210105","exec":""}'
 def test_a_text_that_is_no_manifest_is_refused_soon(text: str, first: str, count: int) -> None:
     began = time.process_time()
     with pytest.raises(FaultsError) as caught:
-        manifest.parse(text, "apps.json")
+        manifesttext.parse(text, "apps.json")
     assert time.process_time() - began < 10
     assert any(first in fault.message for fault in caught.value.faults)
     assert len(caught.value.faults) == count
@@ -180,14 +181,14 @@ def test_of_very_many_faults_the_errors_are_shown() -> None:
     novel = ",".join(f'"novel{n}":0' for n in range(200))
     text = f'{{"fsl":{{{novel},"apps":{{"fsl 1":{ENTRY}}},"categories":[]}},\n"gsl":{{"apps":5,"categories":[]}}}}'
     with pytest.raises(FaultsError) as caught:
-        manifest.parse(text, "apps.json", maintained=False)
+        manifesttext.parse(text, "apps.json", maintained=False)
     assert [fault.message for fault in caught.value.faults] == ["must be an object", "and 200 more"]
-    followed = manifest.parse(text.replace('"apps":5', '"apps":{}'), "apps.json", maintained=False)
+    followed = manifesttext.parse(text.replace('"apps":5', '"apps":{}'), "apps.json", maintained=False)
     assert len(followed.warnings) == 101
     assert followed.warnings[-1].message.endswith("more")
 
 
-def several() -> manifest.Manifest:
+def several() -> Manifest:
     entry = {"version": "20210105", "exec": ""}
     return read(
         {
@@ -258,11 +259,11 @@ near_manifests = st.dictionaries(
 def test_any_json_gives_a_manifest_or_located_faults(value: Any) -> None:
     text = json.dumps(value, indent=0)
     with contextlib.suppress(FaultsError):
-        found = manifest.parse(text, "apps.json")
+        found = manifesttext.parse(text, "apps.json")
         assert all(fault.warning for fault in found.warnings)
         return
     with pytest.raises(FaultsError) as caught:
-        manifest.parse(text, "apps.json")
+        manifesttext.parse(text, "apps.json")
     faults: tuple[Fault, ...] = caught.value.faults
     assert all(0 < fault.line <= text.count("\n") + 1 for fault in faults)
     assert any(not fault.warning for fault in faults)
@@ -272,7 +273,7 @@ def test_any_json_gives_a_manifest_or_located_faults(value: Any) -> None:
 def test_what_the_published_schema_refuses_is_refused(value: Any) -> None:
     if not VALIDATOR.is_valid(value):
         with pytest.raises(FaultsError):
-            manifest.parse(json.dumps(value), "apps.json")
+            manifesttext.parse(json.dumps(value), "apps.json")
 
 
 def test_the_schema_is_a_valid_schema_and_accepts_the_published_manifests(published: Path) -> None:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from neurocommand import observe, record
+from neurocommand import observe, record, versions
+from neurocommand.deploy import Deployer
 from neurocommand.errors import StoreError
 from neurocommand.layout import Root
-from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
+from neurocommand.manifest import Defaults
+from neurocommand.model import Artifact, DeployRecord, Notice, Release, StoredObject
+from neurocommand.modulefiles import Modulefiles
 from neurocommand.observation import Deployed, Foreign, HalfDeployed, Unknown
+from neurocommand.render.module import Module
+from neurocommand.render.wrapper import tombstone
 from neurocommand.stores.directory import DirectoryStore
 from neurocommand.stores.interface import Advance, Content, Stream
 
@@ -105,16 +110,18 @@ def root(tmp_path: Path) -> Root:
     (directory.wrappers / "cmd").chmod(0o755)
     found = DeployRecord(TOOL, "a" * 64, 5, "tree", ("cmd",), ("body",), "rev")
     directory.record.write_text(record.render(found))
-    place.modulefile(TOOL).parent.mkdir(parents=True)
-    place.modulefile(TOOL).write_text(f"--\n-- {TOOL}: made by neurocommand")
-    link = place.category_link(TOOL, "body")
-    link.parent.mkdir(parents=True)
-    link.symlink_to(place.modulefile(TOOL))
+    modulefiles = Modulefiles(place)
+    modulefiles.write(found, Module(TOOL, "", ()))
+    modulefiles.renew(TOOL.application)
     return place
 
 
 def look(place: Root) -> object:
     return observe.root(place, "tree", "rev").deployments.get(TOOL)
+
+
+def misled(place: Root, defaults: Defaults | None = None) -> frozenset[str]:
+    return observe.root(place, "tree", "rev", defaults or Defaults()).misled
 
 
 def test_a_deployed_release(root: Root) -> None:
@@ -134,8 +141,89 @@ def test_what_is_no_release_is_passed_over(root: Root) -> None:
     assert list(observe.root(root, "tree", "rev").deployments) == [TOOL]
 
 
+def test_a_default_version_that_is_not_told_or_not_the_right_one_is_seen(root: Root) -> None:
+    assert misled(root) == frozenset()
+    assert observe.root(root, "tree", "rev").misled == frozenset()
+    application = TOOL.application
+    files = [*versions.places(root, application), root.category_link(TOOL, "body").parent / versions.LUA]
+    for path in files:
+        text = path.read_text()
+        path.unlink()
+        assert misled(root) == {application}, path
+        if path != files[-1]:
+            path.write_text(text.replace("0", "1"))
+            assert misled(root) == {application}, path
+            path.unlink()
+        Modulefiles(root).renew(application)
+        assert misled(root) == frozenset()
+    other = Release(application, "1", "20260101")
+    Modulefiles(root).write(DeployRecord(other, "a" * 64, 5, "tree", (), (), "rev"), Module(other, "", ()))
+    assert misled(root) == {application}
+    Modulefiles(root).renew(application)
+    assert misled(root) == frozenset()
+    assert misled(root, Defaults({application: "0"})) == {application}
+    assert misled(root, Defaults(deprecated=frozenset({other}))) == {application}
+
+
+def buried(place: Root, notice: Notice) -> DeployRecord:
+    """Withdraw the release, as the deployer does."""
+    directory = place.release(TOOL)
+    was = record.parse(directory.record.read_text(), "record.json")
+    place.staging.mkdir(parents=True, exist_ok=True)
+    return Deployer(place, "tree", (), lambda event: None).withdraw(was, notice)
+
+
+def test_a_withdrawn_release_needs_no_image(root: Root) -> None:
+    notice = Notice("wrong results", None, "2026-01-31")
+    directory = root.release(TOOL)
+    found = buried(root, notice)
+    assert not directory.image.exists()
+    assert look(root) == Deployed(found, True)
+    assert found.withdrawn == notice
+    assert observe.root(root, "tree", "rev").standing == frozenset()
+    assert misled(root) == frozenset()
+
+
 @pytest.mark.parametrize(
-    "missing", ["modulefile", "link", "wrapper", "wrappers", "foreign modulefile", "more wrappers"]
+    "missing", ["image", "body", "other notice", "wrapper", "modulefile", "live", "tcl", "commands"]
+)
+def test_a_withdrawal_that_was_not_finished_is_seen(root: Root, missing: str) -> None:
+    directory = root.release(TOOL)
+    live = root.modulefile(TOOL).read_text()
+    found = buried(root, Notice("wrong results"))
+    match missing:
+        case "image":
+            directory.image.mkdir()
+        case "body":
+            directory.wrapper_body.unlink()
+        case "other notice":
+            directory.wrapper_body.write_text(tombstone(TOOL, Notice("other")))
+        case "wrapper":
+            (directory.wrappers / "cmd").unlink()
+        case "modulefile":
+            root.modulefile(TOOL).unlink()
+        case "live":
+            root.modulefile(TOOL).write_text(live)
+        case "tcl":
+            root.tcl_modulefile(TOOL).unlink()
+        case _:
+            (directory.path / "commands.txt").write_text("cmd\n")
+    assert look(root) == Deployed(found, False)
+
+
+def test_another_build_date_may_have_the_modulefile_of_a_withdrawn_release(root: Root) -> None:
+    found = buried(root, Notice("wrong results"))
+    other = Release(TOOL.application, TOOL.version, "20260606")
+    live = DeployRecord(other, "a" * 64, 5, "tree", (), (), "rev")
+    Modulefiles(root).write(live, Module(other, "", ()))
+    assert look(root) == Deployed(found, True)
+    buried(root, Notice("wrong results"))
+    assert other.id in root.modulefile(TOOL).read_text()
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["modulefile", "link", "wrapper", "wrappers", "foreign modulefile", "more wrappers", "tcl", "warm", "warm link"],
 )
 def test_a_release_with_something_missing_beside_its_image_is_incomplete(root: Root, missing: str) -> None:
     directory = root.release(TOOL)
@@ -151,6 +239,12 @@ def test_a_release_with_something_missing_beside_its_image_is_incomplete(root: R
             directory.wrappers.rmdir()
         case "foreign modulefile":
             root.modulefile(TOOL).write_text(f"--\n-- tool_0_20250101: made by neurocommand\n-- not {TOOL}")
+        case "tcl":
+            root.tcl_modulefile(TOOL).unlink()
+        case "warm":
+            root.tcl_modulefile(TOOL, "-warm").unlink()
+        case "warm link":
+            root.category_link(TOOL, "body", "-warm").unlink()
         case _:
             (directory.wrappers / "old").write_text("x")
     found = look(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from neurocommand import verification
 from neurocommand.actions import Action, Adopt, Convert, Copy, Delete, Deploy, Plan, Retire, Rewrap, Upload
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Group, Manifest, Retirement
-from neurocommand.model import Artifact, DeployRecord, Release, StoredObject
+from neurocommand.model import Artifact, DeployRecord, Notice, Release, StoredObject
 from neurocommand.observation import (
     Deployed,
     Deployment,
@@ -32,6 +33,7 @@ else:
     from typing_extensions import assert_never
 
 REVISION = "today"
+TODAY = "2026-11-28"
 TRUE = Artifact("a" * 64, 100, "d" * 64)
 OTHER = Artifact("b" * 64, 100)
 RELEASES = [Release("tool", f"{number}.0", "20260101") for number in range(4)]
@@ -101,6 +103,7 @@ def performed(world: World, action: Action) -> World:
             assert artifact is not None
             return replace(world, observation=with_object(world.observation, action.store, stored(release, artifact)))
         case Deploy() | Rewrap():
+            world = told(world, release)
             assert artifact is not None or isinstance(action, Rewrap)
             if isinstance(action, Rewrap):
                 assert world.observation.root is not None
@@ -110,9 +113,23 @@ def performed(world: World, action: Action) -> World:
             assert artifact is not None
             return replace(world, observation=with_deployment(world.observation, release, deployed(release, artifact)))
         case Retire():
-            return replace(world, observation=with_deployment(world.observation, release, None))
+            assert world.observation.root is not None
+            was = world.observation.root.deployments[release]
+            if not isinstance(was, Deployed):
+                return replace(told(world, release), observation=with_deployment(world.observation, release, None))
+            notice = replace(action.notice, since=action.notice.since or TODAY)
+            record = replace(was.record, withdrawn=notice, wrapper_revision=REVISION)
+            world = told(world, release)
+            return replace(world, observation=with_deployment(world.observation, release, Deployed(record, True)))
         case _:
             assert_never(action)
+
+
+def told(world: World, release: Release) -> World:
+    """Return the world in which the module trees name the right default version of a release's application."""
+    assert world.observation.root is not None
+    root = replace(world.observation.root, misled=world.observation.root.misled - {release.application})
+    return replace(world, observation=replace(world.observation, root=root))
 
 
 def with_object(observation: Observation, store: str, found: StoredObject) -> Observation:
@@ -165,6 +182,10 @@ def deployments(release: Release) -> st.SearchStrategy[Deployment | None]:
             deployed(release, complete=False),
             Deployed(replace(record, format="sif"), True),
             Deployed(replace(record, categories=("body",)), True),
+            Deployed(replace(record, withdrawn=Notice("faulty", None, "2026-01-31")), True),
+            Deployed(replace(record, withdrawn=Notice("faulty", None, "2026-01-31")), False),
+            Deployed(replace(record, withdrawn=Notice("other")), True),
+            Deployed(replace(record, withdrawn=Notice("faulty"), wrapper_revision="old"), True),
             HalfDeployed("killed"),
             Foreign(),
             Unreadable("no rights"),
@@ -195,7 +216,7 @@ def worlds(draw: st.DrawFn) -> World:
     root = None
     if draw(st.booleans()):
         found = {release: state for release in RELEASES if (state := draw(deployments(release))) is not None}
-        root = RootView(found, "tree", REVISION)
+        root = RootView(found, "tree", REVISION, draw(st.sampled_from([frozenset(), frozenset({"tool"})])))
     return World(manifest(*wanted, retired=tuple(set(retired))), Lock(locked), Observation(stores, spool, root))
 
 
@@ -250,6 +271,8 @@ def test_a_wanted_release_without_action_or_problem_is_everywhere(world: World) 
             found = world.observation.root.deployments[release]
             assert isinstance(found, Deployed)
             assert found.record.sha256 == artifact.sha256
+            assert found.record.withdrawn is None
+            assert release.application not in world.observation.root.misled
 
 
 # ---- one decision each
@@ -349,10 +372,76 @@ def test_a_vanished_release_is_a_problem_and_a_retired_one_is_withdrawn() -> Non
     gone, retired, foreign = RELEASES[1], RELEASES[2], RELEASES[3]
     root = RootView({gone: deployed(gone), retired: deployed(retired), foreign: Foreign()}, "tree", REVISION)
     made = planning.make(manifest(retired=(retired,)), Lock(), Observation((), {}, root))
-    assert made.actions == (Retire(retired, "faulty"),)
+    assert made.actions == (Retire(retired, "faulty", Notice("faulty")),)
     assert [(problem.kind, problem.subject) for problem in made.problems] == [("unlisted", gone.id)]
     part = planning.make(manifest(), Lock(), Observation((), {}, root), whole=False)
     assert part == Plan((), ())
+
+
+WITHDRAWN = Deployed(replace(deployed(TOOL).record, withdrawn=Notice("faulty", None, "2026-01-31")), True)
+
+
+def retiring(found: Deployment, misled: frozenset[str] = frozenset(), **told: Any) -> tuple[Action, ...]:
+    """Plan where the release is retired, and something of it stands under the root."""
+    retirement = Retirement(TOOL, **{"reason": "faulty", "successor": None, **told})
+    group = Group("tool", ("spine",), (), (), (retirement,))
+    return planning.make(
+        Manifest((group,)), Lock(), Observation((), {}, RootView({TOOL: found}, "tree", REVISION, misled))
+    ).actions
+
+
+def test_a_withdrawn_release_rests_until_something_of_it_changes() -> None:
+    assert retiring(WITHDRAWN) == ()
+    since = "2026-01-31"
+    renewal = {"release": TOOL, "renewal": True}
+    assert retiring(WITHDRAWN, since=since) == ()
+    other = Notice("faulty", None, "2026-02-01")
+    assert retiring(WITHDRAWN, since=other.since) == (Retire(reason="its notice changed", notice=other, **renewal),)
+    better = Notice("faulty", RELEASES[1], since)
+    assert retiring(WITHDRAWN, successor=RELEASES[1]) == (
+        Retire(reason="its notice changed", notice=better, **renewal),
+    )
+    kept = Notice("faulty", None, since)
+    for found, reason in (
+        (replace(WITHDRAWN, complete=False), "its withdrawal was not finished, or a file of it is missing"),
+        (Deployed(replace(WITHDRAWN.record, wrapper_revision="old"), True), "made by other templates or settings"),
+    ):
+        assert retiring(found) == (Retire(reason=reason, notice=kept, **renewal),)
+    (action,) = retiring(WITHDRAWN, frozenset({"tool"}))
+    assert (action.reason, action.release) == ("its application's default version is not what it should be", TOOL)
+    assert retiring(WITHDRAWN, frozenset({"other"})) == ()
+
+
+def test_a_tombstone_that_the_manifest_forgot_is_no_problem() -> None:
+    root = RootView({TOOL: WITHDRAWN}, "tree", REVISION)
+    assert planning.make(manifest(), Lock(), Observation((), {}, root)) == Plan((), ())
+
+
+def test_a_withdrawn_release_that_is_wanted_again_is_deployed() -> None:
+    made = decide(store("a", stored(TOOL, TRUE)), found=WITHDRAWN)
+    assert made.actions == (Deploy(TOOL, "withdrawn, but the manifest has it again"),)
+    assert decide(store("a"), locked=None, found=WITHDRAWN).actions == ()
+    prefix = planning.for_prefix(manifest(TOOL), Lock({TOOL: TRUE}), RootView({TOOL: WITHDRAWN}, "tree", REVISION))
+    assert [type(action) for action in prefix.actions] == [Deploy]
+
+
+def test_one_release_tells_the_default_version_of_its_application() -> None:
+    first, second, gone = RELEASES[:3]
+    found = {
+        first: deployed(first),
+        second: deployed(second),
+        gone: replace(WITHDRAWN, record=replace(WITHDRAWN.record, release=gone)),
+    }
+    root = RootView(found, "tree", REVISION, frozenset({"tool"}))
+    views = (StoreView("a", True, {release: stored(release, TRUE) for release in (first, second)}),)
+    wanted, lock = manifest(first, second, retired=(gone,)), Lock(dict.fromkeys((first, second), TRUE))
+    made = planning.make(wanted, lock, Observation(views, {}, root))
+    assert made.actions == (Rewrap(first, "its application's default version is not what it should be"),)
+    assert planning.for_prefix(wanted, lock, root).actions == made.actions
+    # what is to be deployed says it anyway, but perhaps not in this run
+    found[first] = HalfDeployed("killed")
+    made = planning.make(wanted, lock, Observation(views, {}, root))
+    assert [(type(action), action.release) for action in made.actions] == [(Deploy, first), (Rewrap, second)]
 
 
 def test_a_release_is_deployed_again_in_the_format_that_is_asked_for() -> None:
@@ -391,7 +480,15 @@ ELSEWHERE = Release("other", "1.0", "20260101")
     [
         ([], [], True),
         # what needs no bytes of the object changes nothing
-        ([Rewrap(TOOL, "made by other templates"), Retire(TOOL, "faulty"), Delete(TOOL, "c", "unlisted")], [], True),
+        (
+            [
+                Rewrap(TOOL, "made by other templates"),
+                Retire(TOOL, "faulty", Notice("faulty")),
+                Delete(TOOL, "c", "unlisted"),
+            ],
+            [],
+            True,
+        ),
         # nor does another release
         ([Copy(ELSEWHERE, ("a",), "b", "absent"), Deploy(ELSEWHERE, "not deployed")], [ELSEWHERE], True),
         # several readers share one file

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from neurocommand import config, manifest, yamltext
+from neurocommand import config, manifesttext, yamltext
 from neurocommand.cli import COMMANDS, cli
 from neurocommand.render.shards import github_matrix
 
@@ -89,7 +89,7 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
 
 def test_the_retirement_is_one() -> None:
     (example,) = blocks("json")
-    (retirement,) = manifest.parse(example, "apps.json").retirements
+    (retirement,) = manifesttext.parse(example, "apps.json").retirements
     assert retirement.release.id == "dcm2niix_1.0.20220720_20261104"
     assert json.loads(example)["dcm2niix"]["apps"] == {}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from neurocommand import jsontext, lock, manifest
+from neurocommand import jsontext, lock, manifesttext
 from neurocommand.commands import identity, report
 from neurocommand.commands.options import takes_manifest, takes_releases
 from neurocommand.commands.session import Session
@@ -148,7 +148,7 @@ def _united(session: Session, directory: Path, artifacts: Mapping[Release, Artif
 
 def _manifest_of(directory: Path) -> Manifest:
     path = directory / MANIFEST
-    return manifest.parse(jsontext.read_bytes(path, str(path)), str(path)) if path.exists() else Manifest(())
+    return manifesttext.parse(jsontext.read_bytes(path, str(path)), str(path)) if path.exists() else Manifest(())
 
 
 def _beside(others: Manifest, wanted: Manifest) -> Manifest:

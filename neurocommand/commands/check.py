@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from neurocommand import jsontext, manifest
+from neurocommand import jsontext, manifesttext
 from neurocommand.commands import journal
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.options import takes_json
 from neurocommand.commands.session import Session
 from neurocommand.errors import Fault, FaultsError, printable_lines
+from neurocommand.manifest import Manifest
 
 
 @click.command("check")
@@ -36,11 +37,11 @@ def command(session: Session, path: Path | None, as_json: bool) -> int:
     return _report(str(path) if path else session.manifest_name, checked, checked.warnings, as_json=as_json)
 
 
-def _read(path: Path) -> manifest.Manifest:
-    return manifest.parse(jsontext.read_bytes(path, str(path)), str(path))
+def _read(path: Path) -> Manifest:
+    return manifesttext.parse(jsontext.read_bytes(path, str(path)), str(path))
 
 
-def _report(filename: str, checked: manifest.Manifest | None, faults: tuple[Fault, ...], *, as_json: bool) -> int:
+def _report(filename: str, checked: Manifest | None, faults: tuple[Fault, ...], *, as_json: bool) -> int:
     errors = [fault for fault in faults if not fault.warning]
     counts: dict[str, Any] = {}
     if checked is not None:

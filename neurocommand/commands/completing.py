@@ -71,7 +71,7 @@ def _settings(ctx: click.Context) -> Settings:
 
 
 def _declared(ctx: click.Context) -> list[Release]:
-    from neurocommand import config, jsontext, manifest
+    from neurocommand import config, jsontext, manifesttext
 
     given: Path | None = ctx.meta.get(MANIFEST)
     source = str(given) if given is not None else _settings(ctx).manifest
@@ -85,4 +85,4 @@ def _declared(ctx: click.Context) -> list[Release]:
     else:
         path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
         text = jsontext.read_bytes(path, str(path))
-    return [declared.release for declared in manifest.parse(text, source, maintained=maintained).declarations]
+    return [declared.release for declared in manifesttext.parse(text, source, maintained=maintained).declarations]

@@ -70,7 +70,12 @@ def command(
         return pipeline.show(_plan(session, wanted, root, form, rewrap=rewrap), as_json=as_json)
     settings = session.settings
     deployer = Deployer(
-        root, form or settings.install_format, settings.mount_points, session.console, wrappers=settings.wrappers
+        root,
+        form or settings.install_format,
+        settings.mount_points,
+        session.console,
+        wrappers=settings.wrappers,
+        defaults=session.manifest.defaults,
     )
     with session.closing_stores(), deployer.locked():
         deployer.prepare()
@@ -103,7 +108,8 @@ def _lock(session: Session, root: Root, wanted: Manifest) -> Lock:
 
 def _plan(session: Session, wanted: Manifest, root: Root, image_format: Format | None, *, rewrap: bool) -> Plan:
     revision = "renewed" if rewrap else templates.revision(session.settings.wrappers)
-    return planning.for_prefix(wanted, _lock(session, root, wanted), observe.root(root, image_format, revision))
+    view = observe.root(root, image_format, revision, session.manifest.defaults)
+    return planning.for_prefix(wanted, _lock(session, root, wanted), view)
 
 
 def _refuse_unlocked(wanted: Manifest, lock: Lock) -> None:

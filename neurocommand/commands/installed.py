@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 
+from neurocommand import versions
 from neurocommand.layout import Root
 from neurocommand.model import Release
 from neurocommand.settings import Settings
@@ -48,10 +49,10 @@ def has_record(root: Root, release: Release) -> bool:
     return True
 
 
-def choose(argument: str, roots: Iterable[Root]) -> tuple[Release, list[Root]] | None:
+def choose(argument: str, roots: Sequence[Root]) -> tuple[Release, list[Root]] | None:
     """Find what ``application``, ``application/version`` or a full id means among what is deployed.
 
-    Without a version the highest is meant, as with modules.
+    Without a version the default of the modules is meant, and the highest where none is.
 
     Returns:
         The release and the roots that have it, in their order; None when there is no such one.
@@ -65,7 +66,8 @@ def choose(argument: str, roots: Iterable[Root]) -> tuple[Release, list[Root]] |
         for release in named(root):
             if argument == release.id or (release.application == application and version in ("", release.version)):
                 found.setdefault(release, []).append(root)
-    for release in sorted(found, key=lambda one: one.precedence, reverse=True):
+    default = {versions.default_of(root, application) for root in roots} if not version else set()
+    for release in sorted(found, key=lambda one: (one.version in default, one.precedence), reverse=True):
         having = [root for root in found[release] if has_record(root, release)]
         if having:
             return release, having

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -200,7 +201,12 @@ def observe_all(
     """
     releases = [declaration.release for declaration in wanted.declarations]
     view = (
-        observe.root(place, session.settings.publish_format, templates.revision(session.settings.wrappers))
+        observe.root(
+            place,
+            session.settings.publish_format,
+            templates.revision(session.settings.wrappers),
+            session.manifest.defaults,
+        )
         if place is not None
         else None
     )
@@ -253,6 +259,7 @@ def _deployer(session: Session, place: Root) -> Deployer:
         session.console,
         shared=True,
         wrappers=settings.wrappers,
+        defaults=session.manifest.defaults,
     )
 
 
@@ -285,6 +292,7 @@ def workshop(
         limits=session.settings.limits,
         bandwidth=session.bandwidth,
         sources=sources,
+        today=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     )
 
 

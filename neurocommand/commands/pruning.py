@@ -46,7 +46,7 @@ def retention_of(session: Session, wanted: Manifest, observation: Observation, *
     today = datetime.datetime.now(datetime.timezone.utc).date()
     seen = memory.load(session.settings.state / memory.NAME)
     held = {release for view in observation.stores for release in view.objects}
-    deployed = observation.root.deployments.keys() if observation.root is not None else ()
+    deployed = observation.root.standing if observation.root is not None else ()
     policy = session.settings.retention
     known = seen.after(wanted, held, today, gap_days=policy.gap_days, deployed=deployed)
     return Retention(policy, known, today, session.settings.prunable, hold)
@@ -73,8 +73,9 @@ def refuse_mass_retirement(plan: Plan, observation: Observation, *, force: bool)
     Raises:
         RefusedError: it would; nothing was done.
     """
-    retired = sum(isinstance(action, Retire) for action in plan.actions)
-    found = observation.root.deployments.values() if observation.root is not None else ()
+    retired = sum(isinstance(action, Retire) and not action.renewal for action in plan.actions)
+    root = observation.root
+    found = [root.deployments[release] for release in root.standing] if root is not None else []
     deployed = sum(isinstance(deployment, Deployed | HalfDeployed) for deployment in found)
     many = retired > max(RETIRE_FLOOR, RETIRE_SHARE * deployed) or 1 < retired > deployed / 2
     if many and not force:

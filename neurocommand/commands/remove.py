@@ -41,7 +41,8 @@ def command(session: Session, releases: tuple[str, ...], prefix: Path | None, dr
     if not root.state.is_dir():
         # never a prefix, as far as can be seen: where nothing is installed, nothing is written either
         _chosen(releases, root)
-    deployer = Deployer(root, session.settings.install_format, (), session.console)
+    form, defaults = session.settings.install_format, session.defaults_at_hand
+    deployer = Deployer(root, form, (), session.console, defaults=defaults)
     with deployer.locked():
         deployer.prepare()
         spool = Spool(root.spool)

@@ -35,7 +35,7 @@ class NotStartedError(NeurocommandError):
 def command(session: Session, release: str, words: tuple[str, ...]) -> None:
     """Run a command of a deployed release.
 
-    RELEASE is application (its highest version that is deployed under the prefix or the shared root),
+    RELEASE is application (its default version of what is deployed under the prefix or the shared root),
     application/version or the full id. Needs no module system and no manifest. Standard streams, signals and the exit
     code are the command's own.
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neurocommand import jsontext, manifest
+from neurocommand import jsontext, manifesttext
 from neurocommand.commands.console import Console
-from neurocommand.errors import UsageError
+from neurocommand.errors import NeurocommandError, UsageError
 from neurocommand.lock import LockFile
 from neurocommand.lock import load as load_lock
-from neurocommand.manifest import Manifest
+from neurocommand.manifest import Defaults, Manifest
 
 if sys.version_info >= (3, 11):
     from typing import assert_never
@@ -59,16 +59,32 @@ class Session:
 
         if self.manifest_path is not None:
             # needs no settings, so that it can be read where those have faults
-            return manifest.parse(jsontext.read_bytes(self.manifest_path, self.manifest_name), self.manifest_name)
+            return manifesttext.parse(jsontext.read_bytes(self.manifest_path, self.manifest_name), self.manifest_name)
         source = self.settings.manifest
         if config.is_address(source):
             from neurocommand import follow
 
             cached = self.settings.state / "manifest"
             text = follow.read_manifest_source(source, cached, _acceptable(self.manifest_name), self.console)
-            return manifest.parse(text, self.manifest_name, maintained=False)
+            return manifesttext.parse(text, self.manifest_name, maintained=False)
         path = config.bundled("apps.json") if source == config.BUNDLED else Path(source)
-        return manifest.parse(jsontext.read_bytes(path, str(path)), str(path))
+        return manifesttext.parse(jsontext.read_bytes(path, str(path)), str(path))
+
+    @property
+    def defaults_at_hand(self) -> Defaults:
+        """What default versions are decided by, as far as that is known without asking anybody."""
+        from neurocommand import config
+
+        try:
+            source = self.settings.manifest
+            if not config.is_address(source):
+                return self.manifest.defaults
+            from neurocommand import follow
+
+            text = follow.cached(source, self.settings.state / "manifest") or "{}"
+            return manifesttext.parse(text, self.manifest_name, maintained=False).defaults
+        except (NeurocommandError, OSError):
+            return Defaults()
 
     @property
     def manifest_name(self) -> str:
@@ -137,7 +153,7 @@ class Session:
 
 def _acceptable(name: str) -> Callable[[str], None]:
     def validate(text: str) -> None:
-        manifest.parse(text, name, maintained=False)
+        manifesttext.parse(text, name, maintained=False)
 
     return validate
 

@@ -58,13 +58,19 @@ def _values(session: Session, found: Declaration | Release) -> dict[str, Any]:
     with session.closing_stores() as stores:
         views = observe.stores(stores, [release])
     roots: dict[str, Any] = {}
+    withdrawn: str | None = None
     commands: set[str] = set()
     categories: set[str] = set()
     for root in installed.places(session.settings):
         seen = observe.root(root, session.settings.publish_format, "").deployments.get(release)
         roots[str(root.path)] = place_state(seen)
-        commands |= set(seen.record.commands) if isinstance(seen, Deployed) else set()
-        categories |= set(seen.record.categories) if isinstance(seen, Deployed) else set()
+        if not isinstance(seen, Deployed):
+            continue
+        categories |= set(seen.record.categories)
+        if seen.record.withdrawn:
+            withdrawn = seen.record.withdrawn.text.removeprefix(": ")
+        else:
+            commands |= set(seen.record.commands)
     return {
         "id": release.id,
         "label": declaration.label if declaration else None,
@@ -75,6 +81,7 @@ def _values(session: Session, found: Declaration | Release) -> dict[str, Any]:
         "source_digest": artifact.source_digest if artifact else None,
         "stores": {view.name: store_state(view.ask(release), artifact) for view in views},
         "roots": roots,
+        "withdrawn": withdrawn,
         "commands": sorted(commands),
     }
 
@@ -87,5 +94,6 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(value) or "none"
     if value is None:
-        return {"label": "not in the manifest", "source_digest": "not known"}.get(name, "not locked")
+        unknown = {"label": "not in the manifest", "source_digest": "not known", "withdrawn": "no"}
+        return unknown.get(name, "not locked")
     return str(value)

@@ -82,6 +82,8 @@ def place_state(found: Deployment | None) -> str:
     match found:
         case None:
             return "absent"
+        case Deployed(record, _) if record.withdrawn:
+            return "withdrawn"
         case Deployed(_, complete):
             return "deployed" if complete else "incomplete"
         case HalfDeployed():

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from neurocommand.model import Format, Inspection, Release
 from neurocommand.render import templates
-
-BASEPATH = "BASEPATH"  # in an image's DEPLOY_ENV_ values: the directory of the unpacked image
-KEYWORDS_LENGTH = 8000  # characters; a tool with 600 commands has fewer
-DESCRIPTION_LENGTH = 240
-
-# Lmod 8 writes a value for the shell with a backslash before everything special but a line break: what follows one
-# would be run by the user's shell. Inspections hold no such value; this is the second lock on that door.
-BREAK = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+from neurocommand.render.module import Module, Variable
 
 # A byte that could end or change a literal; UTF-8 stays as it is.
 UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\]')
@@ -45,66 +37,36 @@ def long_bracketed(text: str) -> str:
     return f"[{equals}[\n{text}]{equals}]"
 
 
-def lua(release: Release, inspection: Inspection, categories: Sequence[str], image_format: Format) -> str:
-    """Return the text of a release's modulefile.
-
-    Args:
-        release: the release.
-        inspection: what its image says.
-        categories: the categories of its group, as people read them.
-        image_format: in a SIF there is no directory that ``BASEPATH`` could mean, so variables with it are left out.
-    """
+def lua(module: Module) -> str:
+    """Return the text of a module's file for Lmod."""
     values = {
-        "RELEASE": release.id,
-        "APPLICATION": quoted(release.application),
-        "HELP": long_bracketed(inspection.readme),
-        "WHATIS": "\n".join(f"whatis({quoted(line)})" for line in _whatis(release, inspection, categories)),
-        "PLACE": quoted(f"/containers/{release.id}"),
-        "IMAGE": quoted(f"/{release.id}.simg"),
-        "MISSING": quoted(f"{release.id} is not deployed where this modulefile is"),
-        "SETTINGS": "\n".join(_settings(inspection, image_format)),
+        "RELEASE": module.release.id,
+        "STATE": module.state,
+        "APPLICATION": quoted(module.release.application),
+        "HELP": long_bracketed(module.help),
+        "WHATIS": "\n".join(f"whatis({quoted(line)})" for line in module.whatis),
+        "NOTICES": "".join(f"\n{notice}" for notice in _notices(module)),
+        "PLACE": quoted(module.place),
+        "IMAGE": quoted(module.image),
+        "MISSING": quoted(module.missing),
+        "SETTINGS": "\n".join(('prepend_path("PATH", release .. "/bin")', *map(_setting, module.variables))),
     }
     return templates.fill(templates.MODULE_LUA, values)
 
 
-def _whatis(release: Release, inspection: Inspection, categories: Sequence[str]) -> Iterator[str]:
-    yield f"Name: {release.application}"
-    yield f"Version: {release.version}"
-    yield f"Build date: {release.build_date}"
-    if categories:
-        yield f"Category: {', '.join(categories)}"
-    if description := _first_prose(inspection.readme):
-        yield f"Description: {description}"
-    if inspection.commands:
-        yield f"Keywords: {_shortened(', '.join(inspection.commands), KEYWORDS_LENGTH)}"
+def _notices(module: Module) -> Iterator[str]:
+    for function, text in (("LmodError", module.withdrawal), ("LmodMessage", module.deprecation)):
+        if text:
+            yield f'if mode() == "load" then\n    {function}({quoted(text)})\nend'
 
 
-def _first_prose(readme: str) -> str:
-    """Return the first line of a README that is no heading, rule, fence, badge, comment or list mark."""
-    for line in readme.splitlines():
-        text = " ".join(line.split())
-        if text[:1].isalnum() and any(character.isalpha() for character in text):
-            return _shortened(text, DESCRIPTION_LENGTH)
-    return ""
-
-
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[:length].rpartition(" ")[0].rstrip(",") + " …"
-
-
-def _settings(inspection: Inspection, image_format: Format) -> Iterator[str]:
-    yield 'prepend_path("PATH", release .. "/bin")'
-    for name, value in inspection.environment:
-        if BREAK.search(value):
-            yield f"-- {name} is not set: its value has a line break or control character"
-        elif BASEPATH not in value:
-            yield f"setenv({quoted(name)}, {quoted(value)})"
-        elif image_format == "tree":
-            # the pieces between BASEPATHs are literals, and each BASEPATH is the variable `image`
-            pieces = [piece for literal in value.split(BASEPATH) for piece in ("image", quoted(literal))][1:]
-            yield f"setenv({quoted(name)}, {' .. '.join(piece for piece in pieces if piece != quoted(''))})"
-        else:
-            yield f"-- {name} is not set: its value names a directory inside the image, which is one file here"
+def _setting(variable: Variable) -> str:
+    if variable.omitted:
+        return f"-- {variable.name} is not set: {variable.omitted}"
+    # the pieces are literals, and between them stands the variable `image`
+    pieces = [piece for literal in variable.pieces for piece in ("image", quoted(literal))][1:]
+    value = " .. ".join(piece for piece in pieces if piece != quoted("")) or quoted("")
+    return f"setenv({quoted(variable.name)}, {value})"
 
 
 def _escaped(character: str) -> str:

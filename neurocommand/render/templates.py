@@ -22,15 +22,18 @@ _SOURCES = (
     _PACKAGE / "wrappers" / "holder.sh.in",
     _PACKAGE / "wrappers" / "born.sh.in",
     _PACKAGE / "wrappers" / "udocker.sh.in",
+    _PACKAGE / "wrappers" / "module.tcl.in",
     _PACKAGE / "wrappers" / "excluded-commands.txt",
     _PACKAGE / "wrappers" / "excluded-variables.txt",
     _PACKAGE / "render" / "wrapper.py",
+    _PACKAGE / "render" / "module.py",
     _PACKAGE / "render" / "modulefile.py",
     _PACKAGE / "render" / "runtimeoptions.py",
+    _PACKAGE / "render" / "tclmodule.py",
 )
 
-WRAPPER, MODULE_LUA, TOMBSTONE, BODY, WARM, HOLDER, BORN, UDOCKER = (
-    source.read_text(encoding="utf-8").rstrip("\n") + "\n" for source in _SOURCES[:8]
+WRAPPER, MODULE_LUA, TOMBSTONE, BODY, WARM, HOLDER, BORN, UDOCKER, MODULE_TCL = (
+    source.read_text(encoding="utf-8").rstrip("\n") + "\n" for source in _SOURCES[:9]
 )
 
 # The identity of all of these: 12 hex digits.

@@ -37,7 +37,7 @@ def quoted(text: str) -> str:
 
 def tombstone(release: Release, notice: Notice) -> str:
     """Return the text of ``wrapper.sh`` of a withdrawn release: its commands say why, and exit with 69."""
-    message = f"{release} is withdrawn {notice.text}"
+    message = notice.after(f"{release} is withdrawn")
     return templates.fill(templates.TOMBSTONE, {"RELEASE": release.id, "MESSAGE": quoted(message)})
 
 

@@ -107,7 +107,7 @@ def test_a_second_install_does_nothing_and_a_removal_leaves_nothing(
     removed = ordinary_user.run([*verb, "remove", "small", *options])
     assert removed.returncode == 0, removed.stderr
     left = [name for name in listing(installed) if not name.startswith(".neurocommand")]
-    assert left == ["containers", "containers/modules", "modules", "neurodesk-modules"]
+    assert left == ["containers", "containers/modules", "modules", "modules-tcl", "neurodesk-modules"]
     assert ordinary_user.run([*verb, "remove", "small", *options]).returncode == 2
 
 

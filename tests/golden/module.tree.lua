@@ -39,6 +39,10 @@ end
 release = release or (here:match("^(.*)/modules$") or here) .. "/containers/tool_1.0_20260102"
 local image = release .. "/tool_1.0_20260102.simg"
 
+-- Loaded by the name <version>-warm, which is a link to this file, its commands keep their container running.
+if myFileName():match("%-warm%.lua$") then
+    append_path("NEUROCOMMAND_WARM", "tool")
+end
 prepend_path("PATH", release .. "/bin")
 setenv("DIR", image .. "/opt/tool:" .. image)
 setenv("MODE", "a \"b\" \\")

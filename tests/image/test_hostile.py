@@ -13,13 +13,13 @@ from neurocommand.image import sif
 from neurocommand.image.inspection import inspect_sif, inspect_tree
 from neurocommand.image.tree import normalise
 from neurocommand.model import Inspection, Release
-from neurocommand.render import modulefile, plain
+from neurocommand.render import plain
 from neurocommand.render.runtimeoptions import Options
 from neurocommand.render.wrapper import bodies, wrapper
 from neurocommand.settings import WrapperSettings
 from tests import images
 from tests.image.test_inspection import HOSTILE_COMMANDS, HOSTILE_ENVIRONMENT, hostile
-from tests.render.test_modulefile import LMOD, loaded, program
+from tests.render.test_modulefile import LMOD, loaded, program, written
 from tests.users import User
 
 RELEASE = Release("t", "1.0", "20260102")
@@ -57,7 +57,7 @@ def root(ordinary_user: User, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in bodies(RELEASE, "tree", WrapperSettings(), Options(), found.glibc).items():
         (release / name).write_text(text)
     (place / "modules/t").mkdir(parents=True)
-    (place / "modules/t/1.0.lua").write_text(modulefile.lua(RELEASE, found, ["x"], "tree"))
+    (place / "modules/t/1.0.lua").write_text(written(RELEASE, found, ["x"], "tree"))
     shutil.copy(work / "a.sif", place / "a.sif")
     ordinary_user.give(place)
     return place

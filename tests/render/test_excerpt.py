@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neurocommand import manifest
+from neurocommand import manifesttext
 from neurocommand.manifest import Group, Manifest
 from neurocommand.render.excerpt import excerpt
 
@@ -19,7 +19,7 @@ def without_lines(group: Group) -> Group:
 
 
 def check(found: Manifest) -> None:
-    again = manifest.parse(excerpt(found), "apps.json", maintained=False)
+    again = manifesttext.parse(excerpt(found), "apps.json", maintained=False)
     groups = [dataclasses.replace(without_lines(group), retirements=(), dois=()) for group in found.groups]
     assert [without_lines(group) for group in again.groups] == groups
 
@@ -31,13 +31,13 @@ def test_flags_arguments_and_launchers_go_with_their_release() -> None:
         "a 2": {"version": "20220105", "exec": "", "show_in_applist": True},
     }
     group = {"apps": entries, "categories": ["body"], "show_in_applist": False}
-    found = manifest.parse(json.dumps({"a": group}), "apps.json")
+    found = manifesttext.parse(json.dumps({"a": group}), "apps.json")
     check(found)
-    only = manifest.parse(excerpt(found.only(["a/1"])), "apps.json")
+    only = manifesttext.parse(excerpt(found.only(["a/1"])), "apps.json")
     assert [declaration.label for declaration in only.declarations] == ["a 1"]
     assert [launcher.command for launcher in only.launchers] == ["gui --now"]
 
 
 @pytest.mark.parametrize("edition", ["neurodesk-2026-08", "neurodesk-2025-06"])
 def test_the_published_manifests_survive(published: Path, edition: str) -> None:
-    check(manifest.parse((published / edition / "apps.json").read_text(), "apps.json", maintained=False))
+    check(manifesttext.parse((published / edition / "apps.json").read_text(), "apps.json", maintained=False))

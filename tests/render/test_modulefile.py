@@ -7,12 +7,15 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocommand.manifest import Declaration
 from neurocommand.model import Format, Inspection, Release
+from neurocommand.render.module import live
 from neurocommand.render.modulefile import long_bracketed, lua, quoted
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -45,6 +48,12 @@ def inspection(
     commands: Sequence[str] = ("bet", "3dcalc"), environment: Sequence[tuple[str, str]] = (), readme: str = README
 ) -> Inspection:
     return Inspection(tuple(commands), (), tuple(environment), readme, "amd64")
+
+
+def written(release: Release, found: Inspection, categories: Sequence[str], image_format: Format, **told: Any) -> str:
+    """Return the text of the modulefile of a release that the manifest tells some things of."""
+    declaration = Declaration(release, "tool 1.0", 1, tuple(categories), True, True, (), **told)
+    return lua(live(declaration, found, image_format))
 
 
 def program(*names: str) -> str:
@@ -109,12 +118,12 @@ def loaded(modulepath: Path, home: Path, module: str = "tool") -> dict[str, str]
 def test_golden(image_format: Format) -> None:
     """To renew after a change that is meant: write the text that is shown to the file."""
     environment = [("DIR", "BASEPATH/opt/tool:BASEPATH"), ("MODE", 'a "b" \\'), ("BREAK", "a\nid")]
-    text = lua(RELEASE, inspection(environment=environment), ["functional imaging", "EEG"], image_format)
+    text = written(RELEASE, inspection(environment=environment), ["functional imaging", "EEG"], image_format)
     assert text == (GOLDEN / f"module.{image_format}.lua").read_text()
 
 
 def test_the_three_ways_to_it(tmp_path: Path) -> None:
-    text = lua(RELEASE, inspection(environment=[("DIR", "BASEPATH/x")]), ["a b"], "tree")
+    text = written(RELEASE, inspection(environment=[("DIR", "BASEPATH/x")]), ["a b"], "tree")
     root = deployed(tmp_path / "a root, (moved)", text, ["a_b"])
     directory = root / "containers" / RELEASE.id
     (tmp_path / "link").symlink_to(root)
@@ -132,13 +141,13 @@ def test_the_three_ways_to_it(tmp_path: Path) -> None:
 
 
 def test_a_root_called_containers(tmp_path: Path) -> None:
-    root = deployed(tmp_path / "containers", lua(RELEASE, inspection(), [], "tree"))
+    root = deployed(tmp_path / "containers", written(RELEASE, inspection(), [], "tree"))
     assert loaded(root / "modules", tmp_path)["PATH"].startswith(f"{root}/containers/{RELEASE.id}/bin:")
 
 
 def test_values_arrive_as_they_are(tmp_path: Path) -> None:
     environment = [(f"V{number}", value) for number, value in enumerate(VALUES)]
-    text = lua(RELEASE, inspection(environment=environment), ["]]", '"'], "tree")
+    text = written(RELEASE, inspection(environment=environment), ["]]", '"'], "tree")
     found = loaded(deployed(tmp_path / "root", text) / "modules", tmp_path)
     assert {name: found[name] for name, _ in environment} == dict(environment)
 
@@ -153,7 +162,7 @@ def test_any_values_arrive_as_they_are(
 ) -> None:
     place = tmp_path_factory.mktemp("any")
     environment = [(f"V{number}", value) for number, value in enumerate(values)]
-    text = lua(RELEASE, inspection(environment=environment, readme=readme), [readme], "tree")
+    text = written(RELEASE, inspection(environment=environment, readme=readme), [readme], "tree")
     found = loaded(deployed(place / "root", text) / "modules", place)
     image = f"{place}/root/containers/{RELEASE.id}/{RELEASE.id}.simg"
     assert {name: found[name] for name, _ in environment} == {
@@ -165,7 +174,7 @@ def test_any_values_arrive_as_they_are(
 def test_a_line_break_never_reaches_the_shell(character: str, tmp_path: Path) -> None:
     """Lmod writes it bare: what follows would be run. An inspection holds none; this is the second lock."""
     value = f"x{character}touch {tmp_path}/PWNED #"
-    text = lua(RELEASE, inspection(environment=[("BAD", value), ("GOOD", "1")]), [], "tree")
+    text = written(RELEASE, inspection(environment=[("BAD", value), ("GOOD", "1")]), [], "tree")
     found = loaded(deployed(tmp_path / "root", text) / "modules", tmp_path)
     assert "BAD" not in found
     assert found["GOOD"] == "1"
@@ -173,7 +182,7 @@ def test_a_line_break_never_reaches_the_shell(character: str, tmp_path: Path) ->
 
 
 def test_a_sif_has_no_directory_to_name(tmp_path: Path) -> None:
-    text = lua(RELEASE, inspection(environment=[("DIR", "BASEPATH/x"), ("MODE", "1")]), [], "sif")
+    text = written(RELEASE, inspection(environment=[("DIR", "BASEPATH/x"), ("MODE", "1")]), [], "sif")
     found = loaded(deployed(tmp_path / "root", text) / "modules", tmp_path)
     assert "DIR" not in found
     assert found["MODE"] == "1"
@@ -181,7 +190,7 @@ def test_a_sif_has_no_directory_to_name(tmp_path: Path) -> None:
 
 
 def test_what_people_see(tmp_path: Path) -> None:
-    text = lua(RELEASE, inspection(), ["functional imaging", "EEG"], "tree")
+    text = written(RELEASE, inspection(), ["functional imaging", "EEG"], "tree")
     root = deployed(tmp_path / "root", text)
     modules = root / "modules"
     assert README in shell(modules, "module help tool", tmp_path).stderr.decode()
@@ -202,10 +211,10 @@ def test_what_people_see(tmp_path: Path) -> None:
 
 
 def test_it_unloads_and_excludes_its_other_versions(tmp_path: Path) -> None:
-    root = deployed(tmp_path / "root", lua(RELEASE, inspection(environment=[("MODE", "1")]), [], "tree"))
+    root = deployed(tmp_path / "root", written(RELEASE, inspection(environment=[("MODE", "1")]), [], "tree"))
     other = Release("tool", "2.0", "20260202")
     (root / "containers" / other.id / "bin").mkdir(parents=True)
-    (root / "modules/tool/2.0.lua").write_text(lua(other, inspection(), [], "tree"))
+    (root / "modules/tool/2.0.lua").write_text(written(other, inspection(), [], "tree"))
     show = 'echo "$PATH $MODE"'
     script = f"module load tool/1.0; {show}; module load tool/2.0; {show}; module unload tool; {show}"
     done = shell(root / "modules", script, tmp_path)
@@ -218,7 +227,7 @@ def test_it_unloads_and_excludes_its_other_versions(tmp_path: Path) -> None:
 
 
 def test_a_release_that_is_gone_is_said(tmp_path: Path) -> None:
-    root = deployed(tmp_path / "root", lua(RELEASE, inspection(), [], "tree"))
+    root = deployed(tmp_path / "root", written(RELEASE, inspection(), [], "tree"))
     shutil.rmtree(root / "containers" / RELEASE.id)
     done = shell(root / "modules", "module load tool", tmp_path)
     assert done.returncode != 0
@@ -237,16 +246,18 @@ def test_a_release_that_is_gone_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_description(readme: str, expected: str | None, tmp_path: Path) -> None:
-    text = lua(RELEASE, inspection(readme=readme), [], "tree")
+    text = written(RELEASE, inspection(readme=readme), [], "tree")
     described = [line for line in text.splitlines() if "Description: " in line]
     assert len(described) == (expected is not None)
     assert all(line.endswith(f'{expected}")') and len(line) < 280 for line in described)
 
 
 def test_without_commands_and_with_very_many() -> None:
-    assert "Keywords" not in lua(RELEASE, inspection(commands=()), [], "tree")
+    assert "Keywords" not in written(RELEASE, inspection(commands=()), [], "tree")
     many = [f"command{number:04}" for number in range(2000)]
-    (line,) = [line for line in lua(RELEASE, inspection(commands=many), [], "tree").splitlines() if "Keywords" in line]
+    (line,) = [
+        line for line in written(RELEASE, inspection(commands=many), [], "tree").splitlines() if "Keywords" in line
+    ]
     assert line.startswith('whatis("Keywords: command0000, command0001, ')
     assert line.endswith(' …")')
     assert len(line) < 8100
@@ -255,5 +266,7 @@ def test_without_commands_and_with_very_many() -> None:
 def test_luac_takes_it(tmp_path: Path) -> None:
     path = tmp_path / "m.lua"
     environment = [(f"V{number}", f"{value}BASEPATH{value}") for number, value in enumerate(VALUES)]
-    path.write_text(lua(RELEASE, inspection(environment=environment, readme="]" * 9 + "]=="), [*VALUES, "\n"], "tree"))
+    path.write_text(
+        written(RELEASE, inspection(environment=environment, readme="]" * 9 + "]=="), [*VALUES, "\n"], "tree")
+    )
     subprocess.run([program("luac5.3", "luac"), "-p", path], check=True, capture_output=True)
