@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from neurocommand import contents, record
+from neurocommand import contents, indexing, record
 from neurocommand.errors import DeployError, ImmutableError, NeurocommandError, RefusedError, system_error
 from neurocommand.events import Finished, Listener, Noted, Started
 from neurocommand.exchange import Exchange, give_back
@@ -62,9 +62,13 @@ class Deployer:
         self.format = image_format
         self.mount_points = tuple(mount_points)
         self.listener = listener
+        self.changed = False
 
-    def locked(self) -> RunLock:
-        """Return the run lock of the root, to hold as long as the deployer is used; a shared root is made open.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run lock of the root, as long as the deployer is used; a shared root is made open.
+
+        At the end the root's index is renewed, if anything was changed or it is behind.
 
         Raises:
             DeployError: the root cannot be made.
@@ -72,7 +76,20 @@ class Deployer:
         if self.umask is not None:
             with self._telling():
                 make_directory(self.root.state, self.umask)
-        return RunLock(self.root.run_lock)
+        with RunLock(self.root.run_lock):
+            try:
+                yield
+            finally:
+                self._renew_index()
+
+    def _renew_index(self) -> None:
+        """Renew the index; without one the records are read, so that it cannot be written is no failure of the run."""
+        if not self.changed and not isinstance(indexing.read(self.root), indexing.Unindexed):
+            return
+        try:
+            indexing.renew(self.root, self.umask)
+        except OSError as error:
+            self.listener(Noted(str(self.root.index), f"the index of commands is not renewed: {error.strerror}"))
 
     def prepare(self) -> None:
         """Make the root's own directories, and finish or remove what a killed run left in staging.
@@ -118,7 +135,7 @@ class Deployer:
             DeployError: a place is taken by something foreign, or cannot be written.
             Whatever it is, what was deployed before is deployed still.
         """
-        started = time.monotonic()
+        started, self.changed = time.monotonic(), True
         release = declaration.release
         self.listener(Started(release.id, "deploy"))
         exchange = Exchange(self.root, release)
@@ -145,7 +162,7 @@ class Deployer:
             ImageError: the image cannot be read.
             DeployError: the root cannot be written.
         """
-        started = time.monotonic()
+        started, self.changed = time.monotonic(), True
         directory = self.root.release(declaration.release)
         artifact = Artifact(deployed.sha256, deployed.size)
         with self._telling():
@@ -165,6 +182,7 @@ class Deployer:
         Raises:
             DeployError: the place is taken by something foreign, or cannot be written.
         """
+        self.changed = True
         directory = self.root.release(release)
         gone = self.root.staging / f"{release.id}.removed"
         with self._telling():

@@ -182,6 +182,9 @@ def _fault(directory: ReleaseDirectory, found: DeployRecord) -> HalfDeployed | N
     """Hold a record against what stands beside it."""
     if found.release != directory.release:
         return HalfDeployed(f"its record is that of {found.release}")
+    if found.withdrawn is not None:
+        # its image is gone, and its wrappers say why
+        return HalfDeployed("its wrappers are behind a symbolic link") if directory.wrappers.is_symlink() else None
     try:
         image = directory.image.lstat()
     except FileNotFoundError:
