@@ -21,7 +21,7 @@ from neurocommand.files import current_umask, digest_of, free_space, make_direct
 from neurocommand.image import inspection, sif, tree
 from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.manifest import Declaration
-from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release
+from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Release, SkippedCommand
 from neurocommand.modulefiles import Modulefiles, make_link, refuse_obstacle
 from neurocommand.render import templates
 from neurocommand.runlock import RunLock
@@ -31,6 +31,22 @@ from neurocommand.settings import WrapperSettings
 _UNPACKED = 4
 # what others need of a shared root, whatever the umask: to read files and to enter directories
 _OTHERS = 0o055
+
+
+# names skipped for one reason that are told one by one; a whole system directory would be hundreds of lines
+_TOLD = 20
+
+
+def skipped_notes(skipped: Sequence[SkippedCommand]) -> Iterator[str]:
+    """Yield what is said of programs without a wrapper: each with its reason, or very many of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        reasons.setdefault(one.reason, []).append(repr(one.name))
+    for reason, names in reasons.items():
+        if len(names) <= _TOLD:
+            yield from (f"skipped {name}: {reason}" for name in names)
+        else:
+            yield f"skipped {len(names)} names: {reason}: {', '.join(names[:_TOLD])} and others"
 
 
 class Deployer:
@@ -135,7 +151,7 @@ class Deployer:
             DeployError: a place is taken by something foreign, or cannot be written.
             Whatever it is, what was deployed before is deployed still.
         """
-        started, self.changed = time.monotonic(), True
+        started = time.monotonic()
         release = declaration.release
         self.listener(Started(release.id, "deploy"))
         exchange = Exchange(self.root, release)
@@ -162,13 +178,13 @@ class Deployer:
             ImageError: the image cannot be read.
             DeployError: the root cannot be written.
         """
-        started, self.changed = time.monotonic(), True
+        started = time.monotonic()
         directory = self.root.release(declaration.release)
         artifact = Artifact(deployed.sha256, deployed.size)
         with self._telling():
             self._refuse_foreign(declaration.release)
             self.modulefiles.refuse_foreign(declaration.release, declaration.categories)
-            found = self._inspect(directory, deployed.format, None)
+            found = self._inspect(directory, declaration, deployed.format, None)
             new = self._record(declaration, artifact, found, deployed.format)
             contents.write(directory, found, deployed.format, self.umask)
             self.modulefiles.write(new, found)
@@ -182,7 +198,6 @@ class Deployer:
         Raises:
             DeployError: the place is taken by something foreign, or cannot be written.
         """
-        self.changed = True
         directory = self.root.release(release)
         gone = self.root.staging / f"{release.id}.removed"
         with self._telling():
@@ -196,6 +211,8 @@ class Deployer:
             remove_tree(gone)
 
     def _refuse_foreign(self, release: Release) -> None:
+        # who asks is about to change the release
+        self.changed = True
         directory = self.root.release(release)
         ours = (directory.record, directory.pending_record)
         if not os.path.lexists(directory.path):
@@ -225,7 +242,7 @@ class Deployer:
                 self.listener(Noted(declaration.release.id, note))
         else:
             contents.link_or_copy(path, staged.image, self.umask)
-        found = self._inspect(staged, self.format, sif.recorded_environment(path))
+        found = self._inspect(staged, declaration, self.format, sif.recorded_environment(path))
         contents.write(staged, found, self.format, self.umask)
         new = self._record(declaration, artifact, found, self.format)
         write_atomically(staged.pending_record, record.render(new), umask=self.umask)
@@ -233,21 +250,25 @@ class Deployer:
         return new, found
 
     def _inspect(
-        self, directory: ReleaseDirectory, image_format: Format, recorded: tuple[tuple[str, str], ...] | None
+        self,
+        directory: ReleaseDirectory,
+        declaration: Declaration,
+        image_format: Format,
+        recorded: tuple[tuple[str, str], ...] | None,
     ) -> Inspection:
-        application = directory.release.application
+        application, expose = declaration.release.application, declaration.expose
         if image_format == "tree":
-            return inspection.inspect_tree(directory.image, application, recorded)
+            return inspection.inspect_tree(directory.image, application, recorded, expose)
         scratch = self.root.staging / "inspected"
         remove_tree(scratch)
         try:
-            return inspection.inspect_sif(directory.image, application, scratch)
+            return inspection.inspect_sif(directory.image, application, scratch, expose)
         finally:
             remove_tree(scratch)
 
     def _report(self, release: Release, found: Inspection) -> None:
-        for skipped in found.skipped:
-            self.listener(Noted(release.id, f"skipped {skipped.name!r}: {skipped.reason}"))
+        for note in skipped_notes(found.skipped):
+            self.listener(Noted(release.id, note))
         if not found.commands:
             self.listener(Noted(release.id, "the image exposes no command (DEPLOY_PATH, DEPLOY_BINS)"))
 

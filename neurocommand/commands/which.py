@@ -66,7 +66,7 @@ def command(session: Session, name: str, root: Path | None, every: bool, as_json
     if root is not None:
         roots = list(dict.fromkeys([*roots, Root(config.checked_root(root))]))
     deployed = _deployed(session, roots)
-    providers = _providers(deployed, _pattern(name))
+    providers = _providers(deployed, roots, _pattern(name))
     found = providers if every else _first(providers)
     if not found:
         raise _unknown(name, deployed, roots)
@@ -105,29 +105,23 @@ def _pattern(name: str) -> Callable[[str], bool]:
     return name.__eq__
 
 
-def _providers(deployed: Sequence[tuple[Root, Entry]], matches: Callable[[str], bool]) -> list[Provider]:
+def _providers(
+    deployed: Sequence[tuple[Root, Entry]], roots: Sequence[Root], matches: Callable[[str], bool]
+) -> list[Provider]:
     """Return every release that gives a command that matches: the default ones first, then the newest."""
-    defaults = _defaults(entry for _, entry in deployed)
-    found = [
-        Provider(name, entry, root, entry.release in defaults)
-        for root, entry in deployed
-        for name in entry.commands
-        if matches(name)
-    ]
+    matching = [(root, entry, name) for root, entry in deployed for name in entry.commands if matches(name)]
+    defaults = _defaults({entry.release.application for _, entry, _ in matching}, roots)
+    found = [Provider(name, entry, root, entry.release in defaults) for root, entry, name in matching]
     # sorts are stable, so that of two copies that of the first root stays first
     found.sort(key=lambda one: (one.entry.release.build_date, one.entry.release.precedence), reverse=True)
     found.sort(key=lambda one: (one.name, one.entry.withdrawn, not one.default))
     return found
 
 
-def _defaults(entries: Iterable[Entry]) -> set[Release]:
-    """Return what each application's name alone means, to ``run`` and without a version (see ``installed.choose``)."""
-    best: dict[str, Entry] = {}
-    for entry in entries:
-        known = best.setdefault(entry.release.application, entry)
-        if (not entry.withdrawn, entry.release.precedence) > (not known.withdrawn, known.release.precedence):
-            best[entry.release.application] = entry
-    return {entry.release for entry in best.values()}
+def _defaults(applications: Iterable[str], roots: Sequence[Root]) -> set[Release]:
+    """Return what each application's name alone means, to ``run`` as to modules."""
+    chosen = [installed.choose(application, roots) for application in applications]
+    return {found[0] for found in chosen if found is not None}
 
 
 def _first(providers: Iterable[Provider]) -> list[Provider]:
