@@ -477,7 +477,7 @@ def test_a_modulefile_of_somebody_else_is_not_touched(world: World) -> None:
 
 def test_a_record_of_a_newer_program_is_left_alone(synced: World) -> None:
     path = synced.deployed(SMALL) / "record.json"
-    newer = json.dumps({**json.loads(path.read_text()), "record": 2, "more": 1})
+    newer = json.dumps({**json.loads(path.read_text()), "record": 3, "more": 1})
     path.write_text(newer)
     done = synced.outcomes("sync")
     assert (done["code"], done["actions"]) == (1, [])
