@@ -38,6 +38,7 @@ COMMANDS = {
     "sync": "Bring stores and shared root up to date with the manifest.",
     "upload": "Put converted SIFs into every store that lacks them.",
     "verify": "Hold every object of every store against the lock.",
+    "which": "Show which deployed releases give a command.",
 }
 
 

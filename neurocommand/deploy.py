@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from neurocommand import contents, record, tombstone
+from neurocommand import contents, indexing, record, tombstone
 from neurocommand.errors import DeployError, ImmutableError, NeurocommandError, RefusedError, system_error
 from neurocommand.events import Finished, Listener, Noted, Started
 from neurocommand.exchange import Exchange, give_back
@@ -23,7 +23,7 @@ from neurocommand.foreign import make_link, refuse_obstacle
 from neurocommand.image import inspection, sif, tree
 from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.manifest import Declaration, Defaults
-from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Notice, Release
+from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Notice, Release, SkippedCommand
 from neurocommand.modulefiles import Modulefiles
 from neurocommand.render import module, templates
 from neurocommand.render.runtimeoptions import allowed
@@ -34,6 +34,22 @@ from neurocommand.settings import WrapperSettings
 _UNPACKED = 4
 # what others need of a shared root, whatever the umask: to read files and to enter directories
 _OTHERS = 0o055
+
+
+# names skipped for one reason that are told one by one; a whole system directory would be hundreds of lines
+_TOLD = 20
+
+
+def skipped_notes(skipped: Sequence[SkippedCommand]) -> Iterator[str]:
+    """Yield what is said of programs without a wrapper: each with its reason, or very many of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for one in skipped:
+        reasons.setdefault(one.reason, []).append(repr(one.name))
+    for reason, names in reasons.items():
+        if len(names) <= _TOLD:
+            yield from (f"skipped {name}: {reason}" for name in names)
+        else:
+            yield f"skipped {len(names)} names: {reason}: {', '.join(names[:_TOLD])} and others"
 
 
 class Deployer:
@@ -67,9 +83,13 @@ class Deployer:
         self.format = image_format
         self.mount_points = tuple(mount_points)
         self.listener = listener
+        self.changed = False
 
-    def locked(self) -> RunLock:
-        """Return the run lock of the root, to hold as long as the deployer is used; a shared root is made open.
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run lock of the root, as long as the deployer is used; a shared root is made open.
+
+        At the end the root's index is renewed, if anything was changed or it is behind.
 
         Raises:
             DeployError: the root cannot be made.
@@ -77,7 +97,20 @@ class Deployer:
         if self.umask is not None:
             with self._telling():
                 make_directory(self.root.state, self.umask)
-        return RunLock(self.root.run_lock)
+        with RunLock(self.root.run_lock):
+            try:
+                yield
+            finally:
+                self._renew_index()
+
+    def _renew_index(self) -> None:
+        """Renew the index; without one the records are read, so that it cannot be written is no failure of the run."""
+        if not self.changed and not isinstance(indexing.read(self.root), indexing.Unindexed):
+            return
+        try:
+            indexing.renew(self.root, self.umask)
+        except OSError as error:
+            self.listener(Noted(str(self.root.index), f"the index of commands is not renewed: {error.strerror}"))
 
     def prepare(self) -> None:
         """Make the root's own directories, and finish or remove what a killed run left in staging.
@@ -157,7 +190,7 @@ class Deployer:
         with self._telling():
             self._refuse_foreign(declaration.release)
             self.modulefiles.refuse_foreign(declaration.release, declaration.categories)
-            found = self._inspect(directory, deployed.format, None)
+            found = self._inspect(directory, declaration, deployed.format, None)
             new = self._record(declaration, artifact, found, deployed.format)
             contents.write(directory, found, deployed.format, self._making(declaration), self.umask)
             self.modulefiles.write(new, module.live(declaration, found, deployed.format))
@@ -214,6 +247,8 @@ class Deployer:
             remove_tree(gone)
 
     def _refuse_foreign(self, release: Release) -> None:
+        # who asks is about to change the release
+        self.changed = True
         directory = self.root.release(release)
         ours = (directory.record, directory.pending_record)
         if not os.path.lexists(directory.path):
@@ -243,7 +278,7 @@ class Deployer:
                 self.listener(Noted(declaration.release.id, note))
         else:
             contents.link_or_copy(path, staged.image, self.umask)
-        found = self._inspect(staged, self.format, sif.recorded_environment(path))
+        found = self._inspect(staged, declaration, self.format, sif.recorded_environment(path))
         contents.write(staged, found, self.format, self._making(declaration), self.umask)
         new = self._record(declaration, artifact, found, self.format)
         write_atomically(staged.pending_record, record.render(new), umask=self.umask)
@@ -251,15 +286,19 @@ class Deployer:
         return new, found
 
     def _inspect(
-        self, directory: ReleaseDirectory, image_format: Format, recorded: tuple[tuple[str, str], ...] | None
+        self,
+        directory: ReleaseDirectory,
+        declaration: Declaration,
+        image_format: Format,
+        recorded: tuple[tuple[str, str], ...] | None,
     ) -> Inspection:
-        application = directory.release.application
+        application, expose = declaration.release.application, declaration.expose
         if image_format == "tree":
-            return inspection.inspect_tree(directory.image, application, recorded)
+            return inspection.inspect_tree(directory.image, application, recorded, expose)
         scratch = self.root.staging / "inspected"
         remove_tree(scratch)
         try:
-            return inspection.inspect_sif(directory.image, application, scratch)
+            return inspection.inspect_sif(directory.image, application, scratch, expose)
         finally:
             remove_tree(scratch)
 
@@ -270,8 +309,8 @@ class Deployer:
         return contents.Making(self.wrappers, options)
 
     def _report(self, release: Release, found: Inspection) -> None:
-        for skipped in found.skipped:
-            self.listener(Noted(release.id, f"skipped {skipped.name!r}: {skipped.reason}"))
+        for note in skipped_notes(found.skipped):
+            self.listener(Noted(release.id, note))
         if not found.commands:
             self.listener(Noted(release.id, "the image exposes no command (DEPLOY_PATH, DEPLOY_BINS)"))
 

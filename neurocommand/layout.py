@@ -174,6 +174,11 @@ class Root:
         """The lock of releases that were installed here without being in the project's."""
         return self.state / "apps.lock.json"
 
+    @property
+    def index(self) -> Path:
+        """Which release gives which commands; open to everybody who may read what is deployed."""
+        return self.path / "commands.tsv"
+
     def release(self, release: Release) -> ReleaseDirectory:
         """Return the places of one deployed release."""
         return ReleaseDirectory(self.containers / release.id, release)

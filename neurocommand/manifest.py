@@ -24,6 +24,7 @@ class Declaration:
     about: About = field(default_factory=About)
     doi: str = ""
     deprecation: Notice | None = None
+    expose: tuple[str, ...] = ()
 
     @property
     def revision(self) -> str:
@@ -31,8 +32,8 @@ class Declaration:
 
         Empty where there is nothing.
         """
-        told = (self.apptainer_args, self.about, self.doi, self.deprecation)
-        return "" if told == ((), About(), "", None) else hashlib.sha256(repr(told).encode()).hexdigest()[:8]
+        told = (self.apptainer_args, self.about, self.doi, self.deprecation, self.expose)
+        return "" if told == ((), About(), "", None, ()) else hashlib.sha256(repr(told).encode()).hexdigest()[:8]
 
     def revised(self, base: str) -> str:
         """Return the identity of what the release's wrappers and modulefile are made from.

@@ -135,6 +135,7 @@ class _Reader:
             _about(self.beyond(group, body).get("about", {})),
             self.beyond(group, body).get("doi", {}).get(release.id, ""),
             _notice(self.beyond(group, body).get("deprecated", {}).get(release.id)),
+            tuple(sorted(self.beyond(group, body).get("expose", ()))),
         )
 
     def beyond(self, group: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from neurocommand import indexing
+from neurocommand.layout import Root
+from neurocommand.model import Release
+from tests.test_indexing import deploy
+from tests.users import User
+from tests.world import World
+
 PROGRAM = Path(sys.executable).with_name("neurocommand")
 PROTOCOL = "_NEUROCOMMAND_COMPLETE"
 
@@ -106,6 +113,77 @@ def test_completion_obeys_its_own_command_line(
         assert completed(["neurocommand", *words.split(" ")], env, place) == candidates
 
 
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A directory with a configuration whose manifest and stores are out of reach, and releases under two roots."""
+    far = "http://127.0.0.1:9"
+    (tmp_path / "own.yaml").write_text(
+        f"manifest: {far}/apps.json\nstores: [{{name: web, kind: http, url: '{far}'}}]\n"
+        "state: state\ninstall: {prefix: prefix}\npublish: {root: root}\n"
+    )
+    deploy(Root(tmp_path / "prefix"), Release("fsl", "6.0", "20260101"), "bet", "bet2", "flirt")
+    deploy(Root(tmp_path / "root"), Release("fsl", "5.0", "20250101"), "bet", "feat")
+    deploy(Root(tmp_path / "root"), Release("afni", "26.0", "20260101"), "3dcalc", "@auto_tlrc", "betterthis")
+    for name in ("prefix", "root"):
+        indexing.renew(Root(tmp_path / name), None)
+    return tmp_path
+
+
+COMMANDS = [
+    ("which be", ["bet", "bet2", "betterthis"]),
+    ("which 3", ["3dcalc"]),
+    ("which @", ["@auto_tlrc"]),
+    ("which nosuch", []),
+    ("which --root elsewhere ot", ["othertool"]),
+    ("run fsl b", ["bet", "bet2"]),
+    ("run fsl/5.0 f", ["feat"]),
+    ("run fsl_5.0_20250101 f", ["feat"]),
+    ("run afni -- 3", ["3dcalc"]),
+    ("run nosuch b", []),
+    ("run fs", ["fsl"]),
+]
+
+
+@pytest.mark.parametrize(("words", "candidates"), COMMANDS)
+def test_commands_are_completed_from_the_index(
+    env: dict[str, str], host: Path, words: str, candidates: list[str]
+) -> None:
+    deploy(Root(host / "elsewhere"), Release("other", "1.0", "20260101"), "othertool")
+    assert completed(["neurocommand", "--config", "own.yaml", *words.split(" ")], env, host) == candidates
+
+
+def test_commands_are_completed_without_an_index_as_well(env: dict[str, str], host: Path) -> None:
+    for name in ("prefix", "root"):
+        (host / name / "commands.tsv").unlink()
+    for words, candidates in (COMMANDS[0], COMMANDS[5]):
+        assert completed(["neurocommand", "--config", "own.yaml", *words.split(" ")], env, host) == candidates
+
+
+def test_the_words_of_a_command_are_files(env: dict[str, str], host: Path) -> None:
+    words = ["neurocommand", "--config", "own.yaml", "run", "fsl", "bet", "in"]
+    assert completed(words, env, host) == ["file,in"]
+
+
+def test_bash_completes_commands(env: dict[str, str], host: Path) -> None:
+    environment = {**env, "NEUROCOMMAND_CONFIG": str(host / "own.yaml")}
+    assert in_bash(["neurocommand", "which", "be"], environment, host) == ["bet", "bet2", "betterthis"]
+    assert in_bash(["neurocommand", "run", "fsl", ""], environment, host) == ["bet", "bet2", "flirt"]
+    assert in_bash(["neurocommand", "run", "af"], environment, host) == ["afni"]
+
+
+def test_completing_a_command_among_many_is_fast(env: dict[str, str], host: Path) -> None:
+    """384 releases with 100 commands each; measured against --version, since machines may be busy."""
+    for number in range(384):
+        names = (f"tool{number}x{one}" for one in range(100))
+        deploy(Root(host / "root"), Release(f"app{number}", "1.0", "20260101"), *names)
+    indexing.renew(Root(host / "root"), None)
+    asked = {**env, PROTOCOL: "bash_complete", "COMP_CWORD": "4"}
+    asked["COMP_WORDS"] = "neurocommand --config own.yaml which tool200x7"
+    assert run([str(PROGRAM)], asked, host).splitlines()[0] == "plain,tool200x7"
+    alone = min(seconds([str(PROGRAM), "--version"], env, host) for _ in range(3))
+    assert min(seconds([str(PROGRAM)], asked, host) for _ in range(3)) < 8 * alone
+
+
 def test_a_followed_manifest_is_completed_from_its_copy(env: dict[str, str], place: Path) -> None:
     address = "http://127.0.0.1:9/apps.json"
     (place / "far.yaml").write_text(f"manifest: {address}\nstate: state\n")
@@ -133,27 +211,53 @@ words=("$@") CURRENT=$#
 """
 
 
-def test_zsh_completes_verbs_with_their_help_and_releases(env: dict[str, str], tmp_path: Path) -> None:
-    def in_zsh(*words: str) -> list[str]:
-        return run(["zsh", "-f", "-c", ZSH, "zsh", *words], env, tmp_path).splitlines()
+def in_zsh(words: list[str], env: dict[str, str], cwd: Path) -> list[str]:
+    return run(["zsh", "-f", "-c", ZSH, "zsh", *words], env, cwd).splitlines()
 
-    (check,) = in_zsh("neurocommand", "ch")
+
+def test_zsh_completes_verbs_with_their_help_and_releases(env: dict[str, str], tmp_path: Path) -> None:
+    (check,) = in_zsh(["neurocommand", "ch"], env, tmp_path)
     assert check.startswith("check:Check a manifest")
-    assert in_zsh("neurocommand", "install", "fs") == ["fsl"]
+    assert in_zsh(["neurocommand", "install", "fs"], env, tmp_path) == ["fsl"]
+
+
+def test_zsh_completes_commands(env: dict[str, str], host: Path) -> None:
+    environment = {**env, "NEUROCOMMAND_CONFIG": str(host / "own.yaml")}
+    assert in_zsh(["neurocommand", "which", "be"], environment, host) == ["bet", "bet2", "betterthis"]
+    assert in_zsh(["neurocommand", "run", "fsl", ""], environment, host) == ["bet", "bet2", "flirt"]
+    assert in_zsh(["neurocommand", "run", "af"], environment, host) == ["afni"]
+
+
+# --- the commands of a module that is loaded ------------------------------------------------------------------------
+
+LMOD = "/usr/share/lmod/lmod/init"
+# zsh's own completer of commands (_command_names) offers these names
+ZSH_COMMANDS = "zmodload zsh/parameter; rehash; print -l -- ${(ok)commands[(I)small*]}"
+
+
+def test_commands_of_a_loaded_module_complete_as_ordinary_programs(open_world: World, ordinary_user: User) -> None:
+    assert open_world.run("sync").code == 0
+    for shell, names in (("bash", "compgen -c small | sort"), ("zsh", ZSH_COMMANDS)):
+        script = f"source {LMOD}/{shell}; module use '{open_world.root}/modules'; {names}; echo --; ml small; {names}"
+        done = ordinary_user.run([shell, *(["--norc"] if shell == "bash" else ["-f"]), "-c", script])
+        before, after = done.stdout.decode().split("--\n")
+        assert before.split() == [], shell
+        assert after.split() == ["smallargs", "smallexit", "smallhello", "smallsh"], done.stderr
+
+
+def seconds(argv: list[str], settings: dict[str, str], cwd: Path) -> float:
+    began = time.monotonic()
+    run(argv, settings, cwd)
+    return time.monotonic() - began
 
 
 def test_completing_a_release_loads_little_more_than_the_program_itself(env: dict[str, str], tmp_path: Path) -> None:
     """A person waits for it with a finger on the key. Measured against --version, since machines may be busy."""
     asked = {**env, PROTOCOL: "bash_complete", "COMP_WORDS": "neurocommand install fs", "COMP_CWORD": "2"}
 
-    def seconds(argv: list[str], settings: dict[str, str]) -> float:
-        began = time.monotonic()
-        run(argv, settings, tmp_path)
-        return time.monotonic() - began
-
     assert run([str(PROGRAM)], asked, tmp_path) == "plain,fsl\n"
-    completing = min(seconds([str(PROGRAM)], asked) for _ in range(5))
-    assert completing < 8 * min(seconds([str(PROGRAM), "--version"], env) for _ in range(5))
+    completing = min(seconds([str(PROGRAM)], asked, tmp_path) for _ in range(5))
+    assert completing < 8 * min(seconds([str(PROGRAM), "--version"], env, tmp_path) for _ in range(5))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from neurocommand import manifesttext, schema
 from neurocommand.errors import Fault, FaultsError, UsageError
-from neurocommand.manifest import Manifest
+from neurocommand.manifest import Declaration, Manifest
 from neurocommand.model import Release
 from tests import hostile
 
@@ -290,3 +290,17 @@ def test_dois_are_read_for_releases_that_live_or_not() -> None:
     for doi in ({"fsl_5.0_20200101": "https://doi.org/10.5281/x"}, {"fsl": "10.5281/x"}):
         with pytest.raises(FaultsError):
             read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": {"doi": doi}}})
+
+
+def test_commands_that_are_exposed_though_they_are_excluded() -> None:
+    def declared(extra: dict[str, Any]) -> Declaration:
+        return read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": extra}}).declarations[0]
+
+    found = declared({"expose": ["python3", "git"]})
+    assert found.expose == ("git", "python3")
+    assert found.revised("base") == declared({"expose": ["git", "python3"]}).revised("base")
+    assert len({declared(extra).revised("base") for extra in ({}, {"expose": ["git"]}, {"expose": ["python3"]})}) == 3
+    assert declared({"expose": []}).revised("base") == "base"
+    for names in (["../sh"], ["a b"], ["-x"], [""], [1], "git", ["git", "git"]):
+        with pytest.raises(FaultsError):
+            declared({"expose": names})

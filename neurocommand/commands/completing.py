@@ -13,6 +13,8 @@ from neurocommand.errors import NeurocommandError
 from neurocommand.model import Release
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from neurocommand.settings import Settings
 
 # where `--manifest` is kept for the words that come after it
@@ -56,6 +58,38 @@ def complete_any(ctx: click.Context, parameter: click.Parameter, incomplete: str
     """Return the releases that a word may become, of the manifest or installed."""
     found = complete_release(ctx, parameter, incomplete) + complete_installed(ctx, parameter, incomplete)
     return sorted(set(found))
+
+
+def complete_command(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the commands of what is deployed that a word may become: on this host, and under ``--root``."""
+    from neurocommand import config
+    from neurocommand.commands import installed
+    from neurocommand.layout import Root
+
+    with contextlib.suppress(NeurocommandError, OSError):
+        more = ctx.params.get("root")
+        roots = [*installed.places(_settings(ctx)), *([Root(config.checked_root(more))] if more is not None else [])]
+        every = (entry for root in roots for entry in installed.entries(root)[0])
+        return sorted({name for entry in every for name in entry.commands if name.startswith(incomplete)})
+    return []
+
+
+def complete_run(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the commands of the release that ``run`` is given; then files, since the words are the command's own."""
+    from click.shell_completion import CompletionItem
+
+    from neurocommand.commands import installed
+
+    words = [word for word in ctx.params.get("words") or () if word != "--"]
+    if words:
+        return [CompletionItem(incomplete, type="file")]
+    with contextlib.suppress(NeurocommandError, OSError):
+        chosen = installed.choose(ctx.params.get("release") or "", installed.places(_settings(ctx)))
+        if chosen is not None:
+            release, (root, *_) = chosen
+            commands = next(entry.commands for entry in installed.entries(root)[0] if entry.release == release)
+            return [CompletionItem(name) for name in commands if name.startswith(incomplete)]
+    return []
 
 
 def _names(releases: Iterable[Release], incomplete: str) -> list[str]:

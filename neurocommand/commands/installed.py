@@ -1,4 +1,4 @@
-"""What is deployed on this host, found without manifest, lock or store: by the names of directories and records."""
+"""What is deployed on this host, found without manifest, lock or store: by directories, records and indexes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from neurocommand import versions
+from neurocommand import indexing, observe, versions
+from neurocommand.index import Entry
 from neurocommand.layout import Root
-from neurocommand.model import Release
+from neurocommand.model import DeployRecord, Notice, Release
 from neurocommand.settings import Settings
 
 
@@ -52,7 +53,8 @@ def has_record(root: Root, release: Release) -> bool:
 def choose(argument: str, roots: Sequence[Root]) -> tuple[Release, list[Root]] | None:
     """Find what ``application``, ``application/version`` or a full id means among what is deployed.
 
-    Without a version the default of the modules is meant, and the highest where none is.
+    Without a version the default of the modules is meant, and the highest where none is. What is withdrawn is passed
+    over, unless there is nothing else.
 
     Returns:
         The release and the roots that have it, in their order; None when there is no such one.
@@ -67,11 +69,36 @@ def choose(argument: str, roots: Sequence[Root]) -> tuple[Release, list[Root]] |
             if argument == release.id or (release.application == application and version in ("", release.version)):
                 found.setdefault(release, []).append(root)
     default = {versions.default_of(root, application) for root in roots} if not version else set()
+    withdrawn = None
     for release in sorted(found, key=lambda one: (one.version in default, one.precedence), reverse=True):
         having = [root for root in found[release] if has_record(root, release)]
-        if having:
-            return release, having
-    return None
+        live = [root for root in having if notice(root, release) is None]
+        if live:
+            return release, live
+        withdrawn = withdrawn or ((release, having) if having else None)
+    return withdrawn
+
+
+def notice(root: Root, release: Release) -> Notice | None:
+    """Return why a release is withdrawn; None where it is live, or nobody can tell."""
+    found = observe.read_record(root.release(release))
+    return found.withdrawn if isinstance(found, DeployRecord) else None
+
+
+def entries(root: Root) -> tuple[tuple[Entry, ...], str]:
+    """Return the commands of each release under a root: from its index, else from the records.
+
+    Returns:
+        The entries, and what is wrong with the index; nothing where it was read, or nothing is deployed.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    found = indexing.read(root)
+    if not isinstance(found, indexing.Unindexed):
+        return found, ""
+    made = indexing.made(root)
+    return made, f"{root.index} {found.reason}, so the records were read" if made else ""
 
 
 def candidates(argument: str, roots: Sequence[Root]) -> str:

@@ -30,14 +30,21 @@ class NotStartedError(NeurocommandError):
 
 @click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("release", shell_complete=completing.complete_installed)
-@click.argument("words", nargs=-1, required=True, metavar="COMMAND [ARGUMENT]...", type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    nargs=-1,
+    required=True,
+    metavar="COMMAND [ARGUMENT]...",
+    type=click.UNPROCESSED,
+    shell_complete=completing.complete_run,
+)
 @click.pass_obj
 def command(session: Session, release: str, words: tuple[str, ...]) -> None:
     """Run a command of a deployed release.
 
-    RELEASE is application (its default version of what is deployed under the prefix or the shared root),
-    application/version or the full id. Needs no module system and no manifest. Standard streams, signals and the exit
-    code are the command's own.
+    RELEASE is application (its default version of what is deployed under the prefix or the shared root, and is not
+    withdrawn), application/version or the full id. Needs no module system and no manifest. Standard streams, signals
+    and the exit code are the command's own.
 
     \b
     Examples:

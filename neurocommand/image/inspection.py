@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -41,24 +41,28 @@ OF_THE_RUNTIME = frozenset(("01-base.sh", "94-appsbase.sh", "95-apps.sh", "99-ba
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def inspect_tree(tree: Path, application: str, recorded: Environment | None) -> Inspection:
+def inspect_tree(
+    tree: Path, application: str, recorded: Environment | None, expose: Collection[str] = ()
+) -> Inspection:
     """Inspect an unpacked image.
 
     Args:
         tree: its directory.
         application: the application, whose own name may be a command even where such names are excluded.
         recorded: the OCI image's environment as (name, value); None reads the tree's environment files instead.
+        expose: names of programs that become commands as well, although they are excluded.
     """
-    return _inspect(Tree(tree), application, recorded)
+    return _inspect(Tree(tree), {application, *expose}, recorded)
 
 
-def inspect_sif(path: Path, application: str, scratch: Path) -> Inspection:
+def inspect_sif(path: Path, application: str, scratch: Path, expose: Collection[str] = ()) -> Inspection:
     """Inspect a SIF; only what has to be looked at is unpacked.
 
     Args:
         path: the SIF.
         application: the application, as for ``inspect_tree``.
         scratch: where to unpack; must not exist, its parent must; the caller removes it.
+        expose: as for ``inspect_tree``.
 
     Raises:
         ImageError: no sound SIF, or no space.
@@ -66,11 +70,12 @@ def inspect_sif(path: Path, application: str, scratch: Path) -> Inspection:
     recorded = recorded_environment(path)
     scratch.mkdir()
     tree = PartialTree(scratch, path, locate(path).offset)
-    inspection = _inspect(tree, application, recorded)
+    own = {application, *expose}
+    inspection = _inspect(tree, own, recorded)
     for _ in range(MOST_ROUNDS):
         if not tree.fetch():
             break
-        inspection = _inspect(tree, application, recorded)
+        inspection = _inspect(tree, own, recorded)
     return inspection
 
 
@@ -92,13 +97,13 @@ def _listed(name: str) -> re.Pattern[str]:
     return re.compile("|".join(re.escape(word).replace(r"\*", ".*") for word in sorted(words)))
 
 
-def _inspect(tree: Tree, application: str, recorded: Environment | None) -> Inspection:
+def _inspect(tree: Tree, own: Collection[str], recorded: Environment | None) -> Inspection:
     environment = environment_of(tree, recorded)
     search = _search_path(tree, environment.get("PATH", ""))
     found: dict[str, Program] = {}
     skipped: dict[str, str] = {}
     for name, outcome in (*_of_path(tree, environment, search), *_of_bins(tree, environment, search)):
-        reason = outcome if isinstance(outcome, str) else _reason_against(name, application)
+        reason = outcome if isinstance(outcome, str) else _reason_against(name, own)
         if reason is not None:
             skipped.setdefault(_shown(name), reason)
         elif isinstance(outcome, Program):
@@ -180,14 +185,14 @@ def _found(tree: Tree, name: str, search: tuple[Parts, ...]) -> Program | None:
     return None
 
 
-def _reason_against(name: str, application: str) -> str | None:
+def _reason_against(name: str, own: Collection[str]) -> str | None:
     if not COMMAND.fullmatch(name):
         return "its name is not safe: use letters, digits and _ . + @ -, none of . + - first"
     if len(name) > LONGEST_COMMAND:
         return f"its name is longer than {LONGEST_COMMAND} characters"
     if LIBRARY.fullmatch(name):
         return "a shared library"
-    hides = name != application and is_excluded_command(name)
+    hides = name not in own and is_excluded_command(name)
     return "would hide a program of the host (wrappers/excluded-commands.txt)" if hides else None
 
 

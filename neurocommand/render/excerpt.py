@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from neurocommand.manifest import Declaration, Group, Manifest
+from neurocommand.manifesttext import EXTRA
 
 
 def excerpt(manifest: Manifest) -> str:
@@ -17,7 +18,10 @@ def _group(group: Group) -> dict[str, Any]:
     apps = {declaration.label: _entry(declaration) for declaration in group.declarations}
     for launcher in group.launchers:
         apps[launcher.label] = {"version": launcher.release.build_date, "exec": launcher.command}
-    return {"apps": apps, "categories": list(group.categories)}
+    # a group has one list of them, which stands at each of its declarations
+    expose = sorted({name for declaration in group.declarations for name in declaration.expose})
+    beyond = {EXTRA: {"expose": expose}} if expose else {}
+    return {"apps": apps, "categories": list(group.categories), **beyond}
 
 
 def _entry(declaration: Declaration) -> dict[str, Any]:

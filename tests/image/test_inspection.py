@@ -134,10 +134,26 @@ def test_excluded_commands(tmp_path: Path) -> None:
     assert {name for name, reason in reasons(found).items() if "would hide" in reason} == {"sh", "ls", "python3", "git"}
 
 
+def test_what_is_exposed_though_it_is_excluded(tmp_path: Path) -> None:
+    rootfs = Rootfs()
+    for name in ("sh", "python3", "bet", "-x"):
+        rootfs.file(f"opt/t/bin/{name}")
+    tree = rootfs.unpacked(tmp_path / "tree")
+    recorded = (("PATH", PATH), ("DEPLOY_PATH", "/opt/t/bin"))
+    found = inspect_tree(tree, "t", recorded, ("python3", "-x", "absent"))
+    assert found.commands == ("bet", "python3")
+    assert set(reasons(found)) == {"sh", "-x"}
+    sif_file = images.packed_sif(
+        rootfs, tmp_path / "t.sif", json.dumps({"Env": [f"{k}={v}" for k, v in recorded]}).encode()
+    )
+    assert inspect_sif(sif_file, "t", tmp_path / "scratch", ("python3", "-x", "absent")) == found
+
+
 def test_the_list_has_what_users_complained_about() -> None:
     names = "sh bash python python3 perl R Rscript java tclsh git wget ssh bc ls which apt pip conda make gcc"
     assert [name for name in names.split() if not is_excluded_command(name)] == []
-    tools = "bet flirt mrview recon-all 3dcalc dcm2niix fslmaths fsl_sub niimath mri_convert @auto_tlrc"
+    tools = """bet flirt mrview recon-all 3dcalc dcm2niix fslmaths fsl_sub niimath mri_convert @auto_tlrc e2proc2d.py
+        gdcmdump munge_sumstats.py update_fsl_release antsRegistration fsl-config root-config cat_matvec msgpipe"""
     assert [name for name in (*tools.split(), "#", "*") if is_excluded_command(name)] == []
 
 

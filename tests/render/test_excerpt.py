@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,8 @@ def test_flags_arguments_and_launchers_go_with_their_release() -> None:
         "gui-a 1": {"version": "20210105", "exec": "gui --now"},
         "a 2": {"version": "20220105", "exec": "", "show_in_applist": True},
     }
-    group = {"apps": entries, "categories": ["body"], "show_in_applist": False}
+    group: dict[str, Any] = {"apps": entries, "categories": ["body"], "show_in_applist": False}
+    group["x-neurocommand"] = {"expose": ["python3", "git"]}
     found = manifesttext.parse(json.dumps({"a": group}), "apps.json")
     check(found)
     only = manifesttext.parse(excerpt(found.only(["a/1"])), "apps.json")
