@@ -108,6 +108,7 @@ def root(tmp_path: Path) -> Root:
     directory.wrappers.mkdir()
     (directory.wrappers / "cmd").write_text("#!/bin/sh\n")
     (directory.wrappers / "cmd").chmod(0o755)
+    directory.wrapper_body.touch()
     found = DeployRecord(TOOL, "a" * 64, 5, "tree", ("cmd",), ("body",), "rev")
     directory.record.write_text(record.render(found))
     modulefiles = Modulefiles(place)
