@@ -25,6 +25,7 @@ class Case:
         warm: what a warm call is held against where the bare runtime deviates.
         shared: names one call that several behaviours are seen in; empty where this one has its own.
         pick: what this one looks at, of what ``observe`` returned.
+        patience: seconds for what was started to end by itself.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Case:
     warm: Like = "bare"
     shared: str = ""
     pick: Callable[[Any], Any] = lambda seen: seen
+    patience: float = 5.0
 
 
 def ended(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from neurocommand import contents
+from neurocommand.image.sif import unpack
+from neurocommand.image.tree import normalise
 from neurocommand.layout import ReleaseDirectory
 from neurocommand.model import Format, Inspection, Release
 from tests.images import PATH, Rootfs, base, built_sif
@@ -53,9 +57,6 @@ def deploy(sif: Path, root: Path, image_format: Format) -> ReleaseDirectory:
     directory = ReleaseDirectory(root / "containers" / RELEASE.id, RELEASE)
     directory.path.mkdir(parents=True)
     if image_format == "tree":
-        from neurocommand.image.sif import unpack
-        from neurocommand.image.tree import normalise
-
         unpack(sif, directory.image)
         normalise(directory.image, ())
     else:
@@ -91,19 +92,32 @@ def bench(
         (home / "bare" / name).chmod(0o755)
     _host_programs(home / "host")
     ordinary_user.give(home)
-    yield Bench(
-        user=ordinary_user,
-        release=directory.path,
-        image=directory.image,
-        host=home / "host",
-        bare=home / "bare",
-        place=home / "place",
-        outside=outside,
-        full=bool(pytestconfig.getoption("--full")),
-    )
+    with _signals_as_by_default():
+        yield Bench(
+            user=ordinary_user,
+            release=directory.path,
+            image=directory.image,
+            host=home / "host",
+            bare=home / "bare",
+            place=home / "place",
+            outside=outside,
+            full=bool(pytestconfig.getoption("--full")),
+        )
     warm.cool_down(ordinary_user, directory.path)
     shutil.rmtree(home)
     shutil.rmtree(outside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _signals_as_by_default() -> Iterator[None]:
+    """Let tools begin with no signal ignored, though whoever runs the tests does, as a job of a script."""
+    numbers = signal.valid_signals() - {signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Seen:
@@ -127,11 +141,17 @@ class Seen:
         for directory in (self.bench.place, self.bench.outside):
             routes.emptied(directory, self.bench.user)
         before = processes.running(self.bench.user)
-        found = case.observe(Call(self.bench, route))
-        left = {p for p in processes.remaining(self.bench.user, before) if not warm.is_holder(p)}
-        named = sorted(processes.name(process) for process in left)
-        processes.end(frozenset(left))
-        return found, named
+        left: frozenset[int] = frozenset()
+        try:
+            found = case.observe(Call(self.bench, route))
+            left = self._left(before, case.patience)
+            return found, sorted(processes.name(process) for process in left)
+        finally:
+            processes.end(left or self._left(before, 0))
+
+    def _left(self, before: frozenset[int], patience: float) -> frozenset[int]:
+        left = processes.remaining(self.bench.user, before, patience)
+        return frozenset(process for process in left if not warm.is_holder(process))
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from tests.users import User
 
-PATIENCE = 5.0  # seconds for the runtime to unmount and leave
-
 
 def running(user: User) -> frozenset[int]:
     """Return the processes of the tests' own user; none where the tests run as that user: they are not told apart."""
@@ -42,9 +40,9 @@ def name(process: int) -> str:
     return ""
 
 
-def remaining(user: User, before: frozenset[int]) -> frozenset[int]:
-    """Wait until nothing runs that did not run before, and return what still does in the end."""
-    deadline = time.monotonic() + PATIENCE
+def remaining(user: User, before: frozenset[int], patience: float) -> frozenset[int]:
+    """Wait until nothing runs that did not run before, and return what still does after that many seconds."""
+    deadline = time.monotonic() + patience
     while (left := running(user) - before) and time.monotonic() < deadline:
         time.sleep(0.01)
     return left

@@ -147,3 +147,10 @@ def read_line(stream: IO[bytes] | None) -> bytes:
     """Return the next line of a started tool's output."""
     assert stream is not None
     return stream.readline()
+
+
+def close(process: subprocess.Popen[bytes]) -> None:
+    """Close our ends of a started tool's pipes."""
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
