@@ -26,13 +26,14 @@ from tests.users import User
 
 RELEASE = Release("transparent", "1.0", "20260102")
 OWN = {"words": '#!/bin/sh\nfor a in "$@"; do printf "%s\\0" "$a"; done\n'}
+FLOCK = "/usr/bin/flock"  # Debian's busybox has none
 ABSENT = "absent"  # a wrapper whose command the image lacks
 
 
 def programs() -> tuple[str, ...]:
     """Return busybox's names for itself; its shell among them."""
     listed = subprocess.run(["busybox", "--list"], capture_output=True, text=True, check=True).stdout.split()
-    return tuple(sorted(set(listed) - {"busybox", "sh"}))
+    return tuple(sorted(set(listed) - {"busybox", "sh", "flock"}))
 
 
 def rootfs() -> Rootfs:
@@ -43,7 +44,16 @@ def rootfs() -> Rootfs:
             made.link(f"bin/{name}", "busybox")
     for name, text in OWN.items():
         made.file(f"opt/small/bin/{name}", text)
+    made.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", mode=0o644).file("etc/group", "root:x:0:\n", mode=0o644)
+    for path in (FLOCK, *libraries(FLOCK)):
+        made.file(path.lstrip("/"), Path(path).read_bytes())
     return made
+
+
+def libraries(program: str) -> tuple[str, ...]:
+    """Return the libraries of a program of the host's, the loader among them."""
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return tuple(word for word in listed.split() if word.startswith("/"))
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +71,7 @@ def deploy(sif: Path, root: Path, image_format: Format) -> ReleaseDirectory:
         normalise(directory.image, ())
     else:
         shutil.copyfile(sif, directory.image)
-    commands = tuple(sorted({*programs(), *OWN, "sh", ABSENT}))
+    commands = tuple(sorted({*programs(), *OWN, "sh", "flock", ABSENT}))
     contents.write(directory, Inspection(commands, (), (), ""), image_format, umask=0o022)
     return directory
 
@@ -72,6 +82,7 @@ def _host_programs(directory: Path) -> None:
     shutil.copyfile(shutil.which("busybox") or "", directory / "busybox")
     for name in (*programs(), "sh"):
         (directory / name).symlink_to("busybox")
+    (directory / "flock").symlink_to(FLOCK)
     for name, text in OWN.items():
         (directory / name).write_text(text)
     for name in ("busybox", *OWN):
@@ -87,7 +98,7 @@ def bench(
     outside = Path("/srv" if ordinary_user.root else home) / f"neurocommand-transparency-{os.getpid()}"
     directory = deploy(transparency_sif, home / "root", request.param)
     (home / "bare").mkdir()
-    for name in (*programs(), *OWN, "sh"):
+    for name in (*programs(), *OWN, "sh", "flock"):
         (home / "bare" / name).write_text(routes.bare_script(directory.image, name))
         (home / "bare" / name).chmod(0o755)
     _host_programs(home / "host")

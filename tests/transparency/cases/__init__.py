@@ -5,12 +5,16 @@ from __future__ import annotations
 from tests.transparency.case import Case
 from tests.transparency.cases import (
     arguments,
+    callers,
     directories,
     environment,
     exits,
+    identity,
     limits,
+    sharing,
     signals,
     streams,
+    terminals,
     tmpdir,
 )
 
@@ -23,4 +27,8 @@ CASES: tuple[Case, ...] = (
     *directories.CASES,
     *tmpdir.CASES,
     *limits.CASES,
+    *identity.CASES,
+    *sharing.CASES,
+    *terminals.CASES,
+    *callers.CASES,
 )
