@@ -22,7 +22,7 @@ BASH = ("/bin/bash", "-c")
 
 def _make(jobs: str) -> Case:
     text = f"printf '%b' '{MAKEFILE.replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}' >Makefile; make -s {jobs}"
-    return host(f"callers-make{jobs}", text, out=b"a\nb\nc\nd\n")
+    return host(f"callers-make{jobs}", text, out=b"a\nb\nc\nd\n", full=not jobs)
 
 
 def _python(name: str, text: str, out: bytes, **settings: object) -> Case:
@@ -103,17 +103,17 @@ CASES = (
         b"True\n",
     ),
     _python(
-        "eight-at-once",
-        "ps = [subprocess.Popen([T, '-c', f'exit {n}']) for n in range(8)]; print([p.wait() for p in ps])",
-        b"[0, 1, 2, 3, 4, 5, 6, 7]\n",
+        "four-at-once",
+        "ps = [subprocess.Popen([T, '-c', f'exit {n}']) for n in range(4)]; print([p.wait() for p in ps])",
+        b"[0, 1, 2, 3]\n",
     ),
     _python("os-system", 'sys.exit(os.waitstatus_to_exitcode(os.system(\'"$T" -c "exit 9"\')))', b"", code=9),
     _timed_out(),
     host("callers-xargs", 'printf "%s\\0" "a b" c "d\ne" | xargs -0 "$B/words" | tr "\\0" "|"', out=b"a b|c|d\ne|"),
     host(
         "callers-xargs-in-parallel",
-        'seq 8 | xargs -P4 -n1 "$T" -c "echo \\$1 >f\\$1" x; cat f*',
-        out=b"1\n2\n3\n4\n5\n6\n7\n8\n",
+        'seq 4 | xargs -P4 -n1 "$T" -c "echo \\$1 >f\\$1" x; cat f*',
+        out=b"1\n2\n3\n4\n",
     ),
     host("callers-xargs-and-a-failure", 'seq 3 | xargs -n1 "$T" -c "exit \\$1" x; echo $?', out=b"123\n"),
     host(
@@ -156,7 +156,7 @@ CASES = (
         code=5,
         err=None,
     ),
-    host("callers-a-loop-of-ten", 'for i in 0 1 2 3 4; do "$T" -c "exit $i" || printf "$? "; done', out=b"1 2 3 4 "),
+    host("callers-a-loop", 'for i in 0 1 2; do "$T" -c "exit $i" || printf "$? "; done', out=b"1 2 "),
     host("callers-from-itself", '"$T" -c \'echo outer; ash -c "echo inner"\'', out=b"outer\ninner\n"),
     host(
         "callers-coproc",

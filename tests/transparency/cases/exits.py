@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from tests.transparency.case import Case, host, is_, script, tool
 from tests.transparency.routes import Call
 
-CHOSEN = (0, 1, 2, 64, 75, 125, 126, 127, 128, 130, 143, 255)
+CHOSEN = (1, 64, 126, 127, 130, 255)
 # but QUIT, which busybox's shell ignores
-SIGNALS = ("HUP", "INT", "ABRT", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "BUS", "FPE")
+SIGNALS = ("HUP", "USR1", "PIPE", "ALRM", "FPE", "TERM")
 
 
 def _codes(name: str, codes: Sequence[int], full: bool = False) -> Case:

@@ -43,7 +43,8 @@ def _named(label: str, name: str, outside: bool) -> Case:
         assert len(seen[1]) == (1 if refused else 2), seen
 
     deviation = HERE_ONLY if label in ("double-quote", "newline", "backslash") else ""
-    return Case(f"tmpdir-{'outside' if outside else 'home'}-{label}", observe, check, deviation)
+    full = label in ("glob", "dash", "non-ascii", "quote")  # no other than blanks or a dollar to the runtime
+    return Case(f"tmpdir-{'outside' if outside else 'home'}-{label}", observe, check, deviation, full)
 
 
 def _value(label: str, value: Callable[[Call], str | None], deviation: str = HERE_ONLY) -> Case:
