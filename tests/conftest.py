@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 
 pytest.register_assert_rewrite(
-    "tests.ceph", "tests.proxy", "tests.servers", "tests.images", "tests.swift", "tests.users", "tests.world"
+    *("tests.ceph", "tests.proxy", "tests.servers", "tests.images", "tests.swift", "tests.transparency"),
+    *("tests.users", "tests.world"),
 )
 
 # fixtures for all

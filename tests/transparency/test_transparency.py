@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.transparency import warm
-from tests.transparency.case import Case
-from tests.transparency.cases import CASES
+from tests.transparency.case import Case, Like
+from tests.transparency.cases import CASES, longer
 from tests.transparency.conftest import Seen
 from tests.transparency.routes import Route
+
+REFERENCES: dict[Like, tuple[Route, ...]] = {"bare": ("bare",), "host": ("direct",), "either": ("bare", "direct")}
 
 
 def params(cases: tuple[Case, ...]) -> list[object]:
@@ -17,7 +19,9 @@ def params(cases: tuple[Case, ...]) -> list[object]:
 
 def test_there_are_enough_behaviours_and_each_has_its_name() -> None:
     assert len([case for case in CASES if not case.full]) >= 150
-    assert len({case.name for case in CASES}) == len(CASES)
+    names = {case.name for case in CASES}
+    assert len(names) == len(CASES)
+    assert names >= longer.NAMES
 
 
 @pytest.mark.parametrize("case", params(CASES))
@@ -34,8 +38,7 @@ def test_through_the_wrapper(case: Case, seen: Seen) -> None:
 def test_through_the_wrapper_when_it_is_warm(case: Case, seen: Seen) -> None:
     found, left = seen.of(case, "warm")
     assert left == ([] if warm.KNOWN else seen.of(case, "bare")[1]), "nothing is left but what keeps the release warm"
-    references: tuple[Route, ...] = {"bare": ("bare",), "host": ("direct",), "either": ("bare", "direct")}[case.warm]
-    expected = [seen.of(case, route)[0] for route in references]
+    expected = [seen.of(case, route)[0] for route in REFERENCES[case.warm]]
     assert found == expected[0] or found == expected[-1]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.transparency.case import Case
 from tests.transparency.cases import (
     arguments,
@@ -11,6 +13,7 @@ from tests.transparency.cases import (
     exits,
     identity,
     limits,
+    longer,
     sharing,
     signals,
     streams,
@@ -18,7 +21,7 @@ from tests.transparency.cases import (
     tmpdir,
 )
 
-CASES: tuple[Case, ...] = (
+ALL: tuple[Case, ...] = (
     *arguments.CASES,
     *environment.CASES,
     *streams.CASES,
@@ -32,3 +35,5 @@ CASES: tuple[Case, ...] = (
     *terminals.CASES,
     *callers.CASES,
 )
+
+CASES = tuple(replace(case, full=case.full or case.name in longer.NAMES) for case in ALL)

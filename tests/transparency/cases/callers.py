@@ -61,6 +61,15 @@ def _detached() -> Case:
     return Case("callers-a-job-that-outlives-its-shell", observe, check)
 
 
+LINE = """"$T" -c 'echo "$1"' x "a b" | cat"""
+TERMINATED = """p = subprocess.Popen([T, '-c', 'echo r; exec sleep 60'], stdout=-1)
+p.stdout.readline(); p.terminate(); print(p.wait() in (-15, 143))"""
+COUNTED = """{ time -p "$T" -c 'i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done'; } 2>t
+[ $(sed -n "s/user //p" t | tr -d .) -gt 1 ] && echo counted; rm t"""
+CRON = """cd /
+env -i SHELL=/bin/sh PATH=/usr/bin:/bin HOME="$HOME" T="$T" sh -c '"$T" -c "echo x; pwd" </dev/null 2>&1 | cat'"""
+INTERPRETER = """ln -s "$T" "$HOME/ash"; printf '#!%s\\necho ran $*\\n' "$HOME/ash" >s; chmod +x s
+./s a b; rm s "$HOME/ash\""""
 RUN = '-c "echo ran \\$*" ash a b'
 HOST_ONLY = "a program on the host is found by its own name, so another name is another of busybox's programs"
 
@@ -70,16 +79,10 @@ CASES = (
     _python(
         "list", "print(subprocess.run([T, '-c', 'echo $1', 'x', 'a b'], capture_output=True).stdout)", b"b'a b\\n'\n"
     ),
-    _python(
-        "shell",
-        """print(subprocess.run('"$T" -c "echo \\\\$1" x "a b" | cat', shell=True, capture_output=True, text=True))""".replace(
-            "print(subprocess.run(", "print(subprocess.run("
-        ).replace("text=True))", "text=True).stdout)"),
-        b"a b\n\n",
-    ),
+    _python("shell", f"print(subprocess.run({LINE!r}, shell=True, capture_output=True, text=True).stdout)", b"a b\n\n"),
     _python(
         "text-in",
-        "print(subprocess.run([B + '/cat'], input='é', capture_output=True, text=True, encoding='utf-8').stdout == 'é')",
+        "print(subprocess.run([B + '/cat'], input='é', stdout=-1, text=True, encoding='utf-8').stdout == 'é')",
         b"True\n",
     ),
     _python(
@@ -89,17 +92,18 @@ CASES = (
     ),
     _python(
         "environment",
-        "print(subprocess.run([T, '-c', 'echo $TZ'], env={'PATH': os.environ['PATH'], 'HOME': os.environ['HOME'], 'TZ': 'a', 'APPTAINERENV_TZ': 'a'}, capture_output=True).stdout)",
+        "env = dict(os.environ, TZ='a', APPTAINERENV_TZ='a')\n"
+        "print(subprocess.run([T, '-c', 'echo $TZ'], env=env, stdout=-1).stdout)",
         b"b'a\\n'\n",
     ),
     _python(
         "directory",
-        "os.mkdir('d'); print(subprocess.run([T, '-c', 'pwd'], cwd='d', capture_output=True, text=True).stdout.endswith('/place/d\\n'))",
+        "os.mkdir('d'); print(subprocess.run([T, '-c', 'pwd'], cwd='d', stdout=-1).stdout.endswith(b'/place/d\\n'))",
         b"True\n",
     ),
     _python(
         "terminate",
-        "p = subprocess.Popen([T, '-c', 'echo r; exec sleep 60'], stdout=-1); p.stdout.readline(); p.terminate(); print(p.wait() in (-15, 143))",
+        TERMINATED,
         b"True\n",
     ),
     _python(
@@ -136,7 +140,7 @@ CASES = (
     ),
     host(
         "callers-user-time-is-counted",
-        '{ time -p "$T" -c "i=0; while [ \\$i -lt 100000 ]; do i=\\$((i + 1)); done"; } 2>t; [ $(sed -n "s/user //p" t | tr -d .) -gt 1 ] && echo counted; rm t',
+        COUNTED,
         shell=BASH,
         out=b"counted\n",
     ),
@@ -180,7 +184,7 @@ CASES = (
     ),
     host(
         "callers-cron",
-        'cd /; env -i SHELL=/bin/sh PATH=/usr/bin:/bin LOGNAME=x HOME="$HOME" sh -c "\\"$T\\" -c \\"echo x; pwd\\" </dev/null 2>&1 | cat"',
+        CRON,
         out=b"x\n/\n",
     ),
     host(
@@ -226,7 +230,7 @@ CASES = (
     _named("as-a-script-found-in-the-directory", f'cd "$B"; sh ash {RUN}', deviation="a program is no script"),
     _named(
         "by-the-loader-of-scripts",
-        'ln -s "$T" "$HOME/ash"; printf "#!%s\\necho ran \\$*\\n" "$HOME/ash" >s; chmod +x s; ./s a b; rm s "$HOME/ash"',
+        INTERPRETER,
     ),
     _named("while-its-directory-is-the-caller-s", f'cd "$B"; "$T" {RUN}'),
 )

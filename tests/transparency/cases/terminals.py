@@ -51,7 +51,7 @@ class Terminal:
             stderr=stderr,
             cwd=call.place,
             start_new_session=True,
-            preexec_fn=control,
+            preexec_fn=control,  # noqa: PLW1509 - the only thread here
             pass_fds=(far,),
         )
         os.close(far)
@@ -86,14 +86,10 @@ class Terminal:
         try:
             while time.monotonic() < deadline:
                 ended = self.process.poll() is not None
-                if select.select([self.near], [], [], 0 if ended else 0.02)[0]:
-                    if more := self._read():
-                        self.heard += more
-                        continue
-                if ended:
+                more = self._read() if select.select([self.near], [], [], 0 if ended else 0.02)[0] else b""
+                self.heard += more
+                if ended and not more:
                     break
-                if select.select([self.near], [], [], 0)[0]:
-                    time.sleep(0.01)  # hung up: it waits for the process alone
             return self.process.wait(timeout=PATIENCE), self.heard
         finally:
             self.close()
@@ -176,6 +172,8 @@ def _hangs_up() -> Case:
 
 
 IS = 'for n in 0 1 2; do [ -t $n ] && printf "$n yes " || printf "$n no "; done; echo'
+GOES_ON = """exec 2>/dev/null; n=0; trap 'n=1' INT; echo ready; while [ $n = 0 ]; do sleep 0.02; done
+trap '' INT; echo on; read x; echo "<$x>\""""
 STATE = "stty -g | cut -d: -f1-6; stty -echo; stty | grep -c -- -echo; stty echo"
 
 CASES = (
@@ -216,7 +214,7 @@ CASES = (
     ),
     _at_a_terminal(
         "goes-on-after-an-interrupt",
-        "exec 2>/dev/null; n=0; trap 'n=1' INT; echo ready; while [ $n = 0 ]; do sleep 0.02; done; trap '' INT; echo on; read x; echo \"<$x>\"",
+        GOES_ON,
         _types(b"ready", b"\x03", b"on", b"more\n"),
         expected=b"<more>",
     ),
