@@ -16,6 +16,7 @@ pytest.register_assert_rewrite(
     "tests.servers",
     "tests.slurm",
     "tests.swift",
+    "tests.transparency",
     "tests.users",
     "tests.world",
 )

@@ -51,11 +51,12 @@ enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_hel
 warm() { # ARGUMENT...
     [ -r /proc/self/stat ] && read -r nc_value </proc/self/stat || return 0
     nc_value=${nc_value##*) } && nc_value=${nc_value#* * * }
-    # the session's leader; below Slurm that is dead from the beginning, and the task ends with its step
+    # The session's leader; below Slurm that is dead from the beginning, and the task ends with its step. Who leads a
+    # session of his own has nobody who calls again.
     for nc_anchor in "${SLURM_TASK_PID-}" "${nc_value%% *}" ''; do
         if born "$nc_anchor"; then break; fi
     done
-    [ -n "$nc_born" ] || return 0
+    [ -n "$nc_born" ] && [ "$nc_anchor" != $$ ] || return 0
     nc_place=/tmp/neurocommand-$nc_uid
     if [ -d "${XDG_RUNTIME_DIR:-/}" ] && [ -O "${XDG_RUNTIME_DIR:-/}" ] && [ "$nc_uid" != 0 ]; then
         nc_place=$XDG_RUNTIME_DIR/neurocommand

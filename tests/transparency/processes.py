@@ -1,0 +1,55 @@
+"""What still runs of a user's after a call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import time
+from pathlib import Path
+
+from tests.users import User
+
+
+def running(user: User) -> frozenset[int]:
+    """Return the processes of the tests' own user; none where the tests run as that user: they are not told apart."""
+    if not user.root:
+        return frozenset()
+    owner = pwd.getpwnam(user.name).pw_uid
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if process.stat().st_uid == owner and state(int(process.name)) != "Z":
+                found.add(int(process.name))
+    return frozenset(found)
+
+
+def state(process: int) -> str:
+    """Return the state of a process as one letter of proc(5); empty when it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
+def name(process: int) -> str:
+    """Return the command line of a process, with its name where it has none; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        return words or Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
+
+
+def remaining(user: User, before: frozenset[int], patience: float) -> frozenset[int]:
+    """Wait until nothing runs that did not run before, and return what still does after that many seconds."""
+    deadline = time.monotonic() + patience
+    while (left := running(user) - before) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left
+
+
+def end(processes: frozenset[int]) -> None:
+    """End processes that a call left."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
