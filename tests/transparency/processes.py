@@ -18,10 +18,10 @@ def running(user: User) -> frozenset[int]:
         return frozenset()
     owner = pwd.getpwnam(user.name).pw_uid
     found = set()
-    for process in Path("/proc").glob("[0-9]*"):
+    for name in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):  # it ended meanwhile
-            if process.stat().st_uid == owner and state(int(process.name)) != "Z":
-                found.add(int(process.name))
+            if os.stat(f"/proc/{name}").st_uid == owner and state(int(name)) != "Z":
+                found.add(int(name))
     return frozenset(found)
 
 
