@@ -159,7 +159,7 @@ def cool_down(release: Path) -> None:
             words = process.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if words[:1] == ["sh"] and len(words) > 1 and words[1] == f"{release}/bin/../holder.sh":
+        if words[:1] == ["sh"] and len(words) > 1 and words[1] == f"{release}/holder.sh":
             os.kill(int(process.parent.name), signal.SIGKILL)
             slots.append(Path(words[2]))
     time.sleep(1)

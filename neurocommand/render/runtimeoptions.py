@@ -23,7 +23,7 @@ _VALUES = {
     "--scratch": re.compile(_PATH),
 }
 # Calls with these, too, see one and the same container; all others start it with something of their own.
-_SHAREABLE = frozenset(("--cleanenv", "-e", "--no-home", "--bind", "--env", "--no-mount"))
+_SHAREABLE = frozenset(("--cleanenv", "-e", "--bind", "--env"))
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def test_a_hundred_first_calls_start_one_holder(warm: Warm) -> None:
     script = """
     seq 100 | xargs -P 100 -n 1 smallargs | sort -V
     for n in $(seq 100); do is_warm && break; sleep 0.1; done
-    pgrep -u $(id -u) -f '[/]bin/../holder.sh' | wc -l
+    pgrep -u $(id -u) -f '[/]holder.sh /' | wc -l
     """
     lines = warm.session(script, timeout=300).splitlines()
     assert lines == [*(f"<{number}>" for number in range(1, 101)), "1"]
@@ -137,7 +137,7 @@ def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: W
     heat; . "$0"/*/state; first=$nc_held
     kill -9 $nc_held; smallargs cold; is_warm && echo "entered a dead one"
     heat; . "$0"/*.1/state 2>/dev/null || . "$0"/*/state; [ $nc_held != $first ] && echo another
-    pkill -9 -u $(id -u) -f '[/]bin/../holder.sh'; sleep 1
+    pkill -9 -u $(id -u) -f '[/]holder.sh /'; sleep 1
     [ -e /proc/$nc_held ] || echo the container ended with its holder
     smallargs again
     """
@@ -188,7 +188,7 @@ def test_it_ends_after_an_idle_time_but_never_under_a_command_that_runs(warm: Wa
     script = f"""
     export NEUROCOMMAND_WRAPPER_CONF={conf}
     heat; smallsh -c 'sleep 7; cat /README.md | head -1'
-    sleep 6; pgrep -u $(id -u) -f '[/]bin/../holder.sh' || echo ended
+    sleep 6; pgrep -u $(id -u) -f '[/]holder.sh /' || echo ended
     smallargs x
     """
     assert warm.session(script).splitlines() == ["# small", "ended", "<x>"]
@@ -246,7 +246,7 @@ def test_where_there_is_no_user_namespace_calls_stay_cold_without_a_word(warm: W
     script = f"""
     export NEUROCOMMAND_RUNTIME={runtime}
     smallargs 1; sleep 1; smallargs 2; smallargs 3; grep -c '^nc_held=$' {warm.place}/*/state
-    pgrep -u $(id -u) -f '[/]bin/../holder.sh' || echo none
+    pgrep -u $(id -u) -f '[/]holder.sh /' || echo none
     """
     assert warm.session(script).splitlines() == ["direct 1", "direct 2", "direct 3", "1", "none"]
     shutil.rmtree(warm.place)

@@ -196,7 +196,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def image_of(bench: Bench) -> str:
-    return f"{bench.directory}/bin/../{RELEASE.id}.simg"
+    return f"{bench.directory}/{RELEASE.id}.simg"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)

@@ -25,8 +25,9 @@ def passed(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in environment.items()
         if NAME.fullmatch(name) and any(fnmatchcase(name, pattern) for pattern in (*PASSED, *more))
     }
-    if "WAYLAND_DISPLAY" in environment and "XDG_RUNTIME_DIR" in environment:
-        found["XDG_RUNTIME_DIR"] = environment["XDG_RUNTIME_DIR"]
+    place, socket = environment.get("XDG_RUNTIME_DIR", ""), environment.get("WAYLAND_DISPLAY", "")
+    if place and socket and Path(place, socket).is_socket():
+        found["XDG_RUNTIME_DIR"] = place
     if os.path.isfile(environment.get("XAUTHORITY", "")):
         found["XAUTHORITY"] = environment["XAUTHORITY"]
     if (directory := temporary(environment)) is not None:
@@ -48,11 +49,10 @@ def _is_shown(path: str, environment: Mapping[str, str]) -> bool:
 
 
 def bind(path: str, more: str = "") -> list[str]:
-    """Return the option that shows a path under its own name; none for a path that the runtime cannot take."""
-    if re.search(r'["\\\n]', path):
-        return []
-    if re.search(r"[,:]", path):
-        return ["--mount", f'type=bind,"source={path}","destination={path}"{more and f",{more}"}']
+    """Return the option that shows a path under its own name; by --mount where --bind would take it apart."""
+    if re.search(r'[,:"\\]', path):
+        quoted = path.replace('"', '""')  # CSV, RFC 4180
+        return ["--mount", f'type=bind,"source={quoted}","destination={quoted}"{more and f",{more}"}']
     return ["--bind", f"{path}:{path}{more and f':{more}'}"]
 
 

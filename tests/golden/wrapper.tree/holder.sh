@@ -126,7 +126,7 @@ for nc_value in 1 2 3 4 5 6 7 8 none; do
     nc_dir=$nc_slot.$nc_value
     if [ -f "$nc_dir/state" ]; then
         . "$nc_dir/state"
-        if [ "$nc_held_key" = "$nc_key" ]; then
+        if [ "$nc_held_key" = "$nc_key" ] && [ ! -e "$nc_dir/stale" ]; then
             nc_dir=
             end
         fi
@@ -148,6 +148,7 @@ write_state() { # PROCESS: the holder's, or nothing where calls must stay cold
         [ -z "$1" ] || printf 'nc_held_born=%s nc_held_wdns=%s nc_held_setpriv=%s nc_held_nsenter=%s nc_held_env=%s\n' \
             "$nc_held_born" "$nc_wdns" "$nc_setpriv" "$nc_nsenter" "$(command -v env)"
         quote "$nc_inner" && printf 'nc_held_inner=%s\n' "$nc_quoted"
+        quote "$nc_path" && printf 'nc_held_path=%s\n' "$nc_quoted"
     } >"$nc_dir/state.new"
     : >"$nc_dir/used"
     mv -f -- "$nc_dir/state.new" "$nc_dir/state"
@@ -178,6 +179,7 @@ ready() { # waits for the container, and sees that it can be entered
         # shellcheck disable=SC2016
         nc_inner='cd -P -- "$NEUROCOMMAND_PWD" && unset NEUROCOMMAND_PWD OLDPWD; '"$nc_inner"'exec "$@"'
     fi
+    nc_path=$(. "$nc_dir/environment" && printf %s "$PATH")
     nc_namespace=$(readlink "/proc/$nc_held/ns/mnt") && nc_namespace=${nc_namespace#mnt:?} && nc_namespace=${nc_namespace%?}
     nc_alone=$(running)
 }
@@ -188,7 +190,7 @@ running() { # prints how many processes are in the container's mount namespace
 
 if ! ready; then
     # the key is remembered, so that not every call tries again
-    nc_inner=
+    nc_inner='' nc_path=
     write_state ''
     exec 3>&-
     wait "$nc_container"
@@ -206,7 +208,9 @@ while sleep "$nc_tick" 3>&-; do
     else
         nc_unused=$((nc_unused + nc_tick))
     fi
-    if lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ]; then continue; fi
+    if lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ] && [ ! -e "$nc_dir/stale" ]; then
+        continue
+    fi
     # From here on no call finds it; one that has just found it needs a moment to enter.
     mv -- "$nc_dir" "$nc_slot.$$.ending" && nc_dir=$nc_slot.$$.ending
     sleep 2 3>&-

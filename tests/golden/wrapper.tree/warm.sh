@@ -30,10 +30,10 @@ enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_hel
     unset IFS OLDPWD
     export PWD="$nc_cwd"
     if [ -n "$nc_held_inner" ]; then
-        set -- /bin/sh -c "$nc_held_inner" "$nc_command" "$nc_command" "$@"
+        set -- /bin/sh -c "$nc_held_inner" "$nc_command" "$nc_program" "$@"
         export NEUROCOMMAND_PWD="$PWD"
     else
-        set -- "$nc_command" "$@"
+        set -- "$nc_program" "$@"
     fi
     if [ -n "$nc_held_wdns" ]; then set -- "--wdns=$nc_cwd" -- "$@"; else set -- -- "$@"; fi
     set -- "$nc_held_setpriv" --no-new-privs \
@@ -64,7 +64,7 @@ warm() { # ARGUMENT...
     nc_slot=$nc_place/small_1.0_20260102-$nc_anchor-$nc_born
     # the runtime passes these, too; SLURM and the like are in nc_passed already
     for nc_name in http_proxy HTTP_PROXY https_proxy HTTPS_PROXY no_proxy NO_PROXY all_proxy ALL_PROXY ftp_proxy FTP_PROXY; do
-        eval "[ -z \"\${$nc_name+x}\" ] || nc_passed=\$nc_passed$nc_name\$nc_newline"
+        eval "[ -z \"\${$nc_name+x}\" ] || nc_passed=\${nc_passed}$nc_name\$nc_newline"
     done
     nc_start=/
     is_shown "$nc_cwd" || nc_start=$nc_cwd nc_key="$nc_key${nc_newline}in $nc_cwd"
@@ -78,17 +78,50 @@ warm() { # ARGUMENT...
             if [ -f "$nc_dir/state" ]; then command . "$nc_dir/state" 2>/dev/null; fi
             [ "$nc_held_key" = "$nc_key" ] || continue
             [ -n "$nc_held" ] || return 0
-            # only a holder that lives and is the caller's own; where its directory is gone, it is about to end
-            if born "$nc_held" && [ "$nc_born" = "$nc_held_born" ] && [ -O "/proc/$nc_held" ] &&
-                true 2>/dev/null >"$nc_dir/used"; then
+            # only a holder that lives and is the caller's own
+            if ! { born "$nc_held" && [ "$nc_born" = "$nc_held_born" ] && [ -O "/proc/$nc_held" ]; }; then continue; fi
+            if ! is_current; then
+                true 2>/dev/null >"$nc_dir/stale"
+                continue
+            fi
+            # where its directory is gone, it is about to end
+            if find_program && true 2>/dev/null >"$nc_dir/used"; then
                 keep_user_variables
                 shift "$((nc_count + 2))"
                 enter "$@"
             fi
+            return 0
         done
         nc_born=$nc_began
     fi
     start "$@"
+}
+
+is_current() { # what the container was started with may have been replaced since: a directory made anew, a mount
+    [ "/proc/$nc_held/root$nc_cwd" -ef . ] || [ "$nc_start" = / ] || return 1
+    IFS=$nc_newline
+    for nc_name in $nc_bound; do
+        if ! [ "/proc/$nc_held/root$nc_name" -ef "$nc_name" ]; then
+            IFS=$nc_blanks
+            return 1
+        fi
+    done
+    IFS=$nc_blanks
+}
+
+find_program() { # sets nc_program to the command's path in the container, as the runtime finds it; fails without one
+    [ "/proc/$nc_held/root$nc_cwd" -ef . ] || return 1
+    IFS=:
+    for nc_program in $nc_held_path; do
+        nc_program=$nc_program/$nc_command nc_value=/proc/$nc_held/root$nc_program
+        # the target of a link would be looked for outside
+        if [ -h "$nc_value" ] || { [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; }; then
+            IFS=$nc_blanks
+            return 0
+        fi
+    done
+    IFS=$nc_blanks
+    return 1
 }
 
 # What the caller set as APPTAINERENV_* is in the holder's environment, and counts more.
@@ -140,7 +173,7 @@ start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of
             IFS=$nc_blanks
             export "${nc_prefix}_NO_EVAL=1" NEUROCOMMAND_KEY="$nc_key"
             [ "$nc_start" != / ] || cd /
-            exec setsid sh "${nc_self%/*}/../holder.sh" "$nc_slot" "$nc_anchor" "$nc_born" "$nc_idle" \
+            exec setsid sh "$nc_release/holder.sh" "$nc_slot" "$nc_anchor" "$nc_born" "$nc_idle" \
                 "$nc_runtime" --silent exec --cleanenv --pwd "$nc_start" "$@"
         ) </dev/null >/dev/null 2>&1 &
     )

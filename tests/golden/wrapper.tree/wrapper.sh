@@ -13,7 +13,7 @@
 nc_gpu=off nc_warm=no nc_idle=600 nc_conf_runtime=
 nc_pass=''
 nc_binds=''
-nc_image=${nc_self%/*}/../small_1.0_20260102.simg
+nc_image=$nc_release/small_1.0_20260102.simg
 nc_newline='
 '
 nc_blanks=" 	$nc_newline"
@@ -163,7 +163,7 @@ bind() { # SOURCE [DESTINATION [ro]]: sets nc_flag and nc_place; --mount takes a
     *) nc_flag=--bind nc_place=$1:$nc_to${3:+:$3} ;;
     esac
     nc_key=$nc_key$nc_newline$nc_place
-    [ "$1" != "$nc_to" ] || nc_shown=$nc_shown$1$nc_newline
+    [ "$1" != "$nc_to" ] || nc_shown=$nc_shown$1$nc_newline nc_bound=$nc_bound$1$nc_newline
 }
 csv() { # TEXT: sets nc_csv, every " doubled
     nc_csv='' nc_value=$1
@@ -176,7 +176,7 @@ csv() { # TEXT: sets nc_csv, every " doubled
     nc_csv=$nc_csv$nc_value
 }
 # Directories that the container shows anyway, with all below them.
-nc_shown=/tmp$nc_newline/var/tmp$nc_newline${HOME:-/tmp}$nc_newline
+nc_bound='' nc_shown=/tmp$nc_newline/var/tmp$nc_newline${HOME:-/tmp}$nc_newline
 is_shown() { # PATH
     IFS=$nc_newline
     for nc_value in $nc_shown; do
@@ -252,8 +252,8 @@ if [ "${nc_runtime##*/}" = udocker ]; then
     IFS=$nc_blanks
     case $nc_newline$passed in *"$nc_newline"TMPDIR"$nc_newline"*) tmpdir=$TMPDIR ;; esac
     # shellcheck disable=SC2034  # read by what follows
-    release=${nc_self%/*}/.. id=small_1.0_20260102 command=$nc_command
-    . "${nc_self%/*}/../udocker.sh"
+    release=$nc_release id=small_1.0_20260102 command=$nc_command
+    . "$nc_release/udocker.sh"
 fi
 
 # Graphics processors: --nv and --rocm bring the host's libraries along, and these must work with the image's libc.
@@ -323,7 +323,7 @@ case ${NEUROCOMMAND_WARM-} in
     esac ;;
 esac
 case $nc_warm$nc_odd in
-yes | 1 | on | true) if [ -n "$nc_cwd" ] && [ -r "${nc_self%/*}/../warm.sh" ]; then . "${nc_self%/*}/../warm.sh"; fi ;;
+yes | 1 | on | true) if [ -n "$nc_cwd" ] && [ -r "$nc_release/warm.sh" ]; then . "$nc_release/warm.sh"; fi ;;
 esac
 
 # Values go through the runtime's environment: --env would split them at commas. NO_EVAL: they are no shell code.
