@@ -27,6 +27,8 @@ _SOURCES = (
     _PACKAGE / "render" / "tclmodule.py",
 )
 
+# says where it stands itself, so it is made from nothing else
+LMODRC = (_PACKAGE / "wrappers" / "lmodrc.lua.in").read_text(encoding="utf-8")
 WRAPPER, MODULE_LUA, TOMBSTONE, MODULE_TCL, WITHDRAWN = (source.read_text(encoding="utf-8") for source in _SOURCES[:5])
 
 # The identity of all of these: 12 hex digits.
