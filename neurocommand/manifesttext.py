@@ -15,11 +15,10 @@ from typing import Any
 from neurocommand import jsontext, schema
 from neurocommand.errors import Fault, FaultsError, bounded, printable
 from neurocommand.jsontext import Document, Position
-from neurocommand.manifest import Declaration, Group, Manifest, Retirement
+from neurocommand.manifest import EXTRA, Declaration, Group, Manifest, Retirement
 from neurocommand.model import APPLICATION, About, Launcher, Notice, Release
 
 SCHEMA = "apps.schema.json"
-EXTRA = "x-neurocommand"
 # after so many of them, what a text was meant to be is not known
 ERRORS_LIMIT = 1000
 
