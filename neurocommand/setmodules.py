@@ -13,7 +13,7 @@ from neurocommand.layout import Root
 from neurocommand.model import Release
 from neurocommand.render import sets
 from neurocommand.render.sets import ModuleSet
-from neurocommand.versions import offered
+from neurocommand.versions import head, offered
 
 
 def write(root: Root, wanted: Sequence[ModuleSet], umask: int | None) -> bool:
@@ -29,7 +29,7 @@ def write(root: Root, wanted: Sequence[ModuleSet], umask: int | None) -> bool:
         OSError: the root cannot be written.
     """
     texts = dict(pair for one in wanted for pair in _texts(root, one))
-    wrong = {path: (one, text) for path, (one, text) in texts.items() if _text(path) != text}
+    wrong = {path: (one, text) for path, (one, text) in texts.items() if head(path, -1) != text}
     gone = [path for path in _ours(root) if path not in texts]
     if wrong or gone:
         lmodcache.forget(root)
@@ -60,13 +60,6 @@ def missing(root: Root, wanted: Sequence[ModuleSet]) -> Iterator[tuple[ModuleSet
 def _texts(root: Root, one: ModuleSet) -> Iterator[tuple[Path, tuple[ModuleSet, str]]]:
     yield root.modules / sets.APPLICATION / f"{one.name}.lua", (one, sets.lua(one))
     yield root.modules_tcl / sets.APPLICATION / one.name, (one, sets.tcl(one))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return ""
 
 
 def _ours(root: Root) -> Iterator[Path]:
