@@ -65,6 +65,7 @@ def test_a_withdrawn_release_leaves_a_tombstone(both: World) -> None:
     assert both.run("run", "small/1.0", "smallhello").code == 69
     assert both.run("run", "small", "smallhello").out == "hello\n"
     assert "withdrawn" in both.run("show", "small_1.0_20260101").out
+    assert "small_1.0_20260101: locked; root: withdrawn\n" in both.run("status").out
     assert both.run("sync").out == "nothing to do\n"
     assert default_of(both) == {"1.1"}
 
