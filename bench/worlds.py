@@ -12,7 +12,8 @@ from typing import Any
 
 from measure import CHECKOUT
 
-from neurocommand import lock, manifesttext, record
+from neurocommand import contents, lock, manifesttext, record
+from neurocommand.files import write_atomically
 from neurocommand.layout import Root, object_key
 from neurocommand.lock import Lock
 from neurocommand.manifest import Declaration, Manifest
@@ -113,3 +114,21 @@ def fill_root(root: Root, declarations: Collection[Declaration]) -> None:
         directory.record.write_text(record.render(written), encoding="utf-8")
     for application in {declaration.release.application for declaration in declarations}:
         modulefiles.renew(application)
+
+
+def wrap_root(root: Root, declarations: Collection[Declaration], commands: int) -> None:
+    """Write wrappers, texts, modulefiles and records as a rewrap does; images are neither there nor looked into."""
+    names = tuple(f"command{number:03}" for number in range(commands))
+    found = Inspection(names, (), (("HOME_OF_IT", "BASEPATH/opt"),), "# A tool\n\nIt does things.\n", "amd64")
+    modulefiles = Modulefiles(root)
+    for declaration in declarations:
+        directory, known = root.release(declaration.release), artifact(declaration.release)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        contents.write(directory, found, "tree", None)
+        revision = declaration.revised(templates.revision(WrapperSettings()))
+        written = DeployRecord(
+            declaration.release, known.sha256, known.size, "tree", names, declaration.categories, revision
+        )
+        modulefiles.write(written, module.live(declaration, found, "tree"))
+        write_atomically(directory.record, record.render(written))
+        modulefiles.renew(declaration.release.application)

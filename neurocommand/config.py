@@ -267,6 +267,19 @@ def is_address(manifest: str) -> bool:
     return manifest.startswith(("https://", "http://"))
 
 
+def lmod_directories(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Return where Lmod's programs may be: where its own variables say, and where packages put them.
+
+    Args:
+        environ: the environment; the process's own unless said otherwise.
+    """
+    environ = os.environ if environ is None else environ
+    named = [Path(environ["LMOD_DIR"])] if environ.get("LMOD_DIR") else []
+    named += [Path(environ["LMOD_PKG"]) / "libexec"] if environ.get("LMOD_PKG") else []
+    usual = ("/usr/share/lmod/lmod", "/usr/share/lmod", "/opt/apps/lmod/lmod", "/usr/local/lmod/lmod")
+    return (*named, *(Path(place) / "libexec" for place in usual))
+
+
 def bundled(name: str) -> Path:
     """Return the place of a file that comes with the program; in a checkout, the checkout's own file."""
     return Path(str(importlib.resources.files("neurocommand").joinpath(name))).resolve()

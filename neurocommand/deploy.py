@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from neurocommand import contents, indexing, record, tombstone
+from neurocommand import contents, indexing, lmodcache, record, setmodules, tombstone
 from neurocommand.errors import DeployError, ImmutableError, NeurocommandError, RefusedError, system_error
 from neurocommand.events import Finished, Listener, Noted, Started
 from neurocommand.exchange import Exchange, give_back
@@ -27,6 +27,7 @@ from neurocommand.model import Artifact, DeployRecord, Format, Inspection, Notic
 from neurocommand.modulefiles import Modulefiles
 from neurocommand.render import module, templates
 from neurocommand.render.runtimeoptions import allowed
+from neurocommand.render.sets import ModuleSet
 from neurocommand.runlock import RunLock
 from neurocommand.settings import WrapperSettings
 
@@ -84,6 +85,33 @@ class Deployer:
         self.mount_points = tuple(mount_points)
         self.listener = listener
         self.changed = False
+
+    def _changing(self) -> None:
+        """Remember that modulefiles change, and forget what Lmod would read instead of them."""
+        self.changed = True
+        lmodcache.forget(self.root)
+
+    def finish(self, sets: Sequence[ModuleSet] | None, lmod: Sequence[Path]) -> Iterator[str]:
+        """Bring up to date what goes by all modules of the root: the sets, and Lmod's cache.
+
+        Args:
+            sets: the named sets; None leaves their modules as they are.
+            lmod: where Lmod's programs may be.
+
+        Yields:
+            What people should know of it.
+
+        Raises:
+            DeployError: the root cannot be written, or something foreign is in the way.
+        """
+        with self._telling():
+            self.changed |= sets is not None and setmodules.write(self.root, sets, self.umask)
+            for one, member in setmodules.missing(self.root, sets or ()):
+                yield f"{one.id}: {member} cannot be loaded under {self.root.path}"
+            if not lmodcache.is_there(self.root):
+                note = lmodcache.build(self.root, lmod, self.umask)
+                if note and self.changed:
+                    yield note
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -192,6 +220,7 @@ class Deployer:
             self.modulefiles.refuse_foreign(declaration.release, declaration.categories)
             found = self._inspect(directory, declaration, deployed.format, None)
             new = self._record(declaration, artifact, found, deployed.format)
+            self._changing()
             contents.write(directory, found, deployed.format, self._making(declaration), self.umask)
             self.modulefiles.write(new, module.live(declaration, found, deployed.format))
             write_atomically(directory.record, record.render(new), umask=self.umask)
@@ -221,6 +250,7 @@ class Deployer:
             self._refuse_foreign(release)
             if not self.modulefiles.belongs_to_another(release):
                 self.modulefiles.refuse_foreign(release, deployed.categories)
+            self._changing()
             write_atomically(directory.record, record.render(new), umask=self.umask)
             tombstone.write(directory, new, notice, self.umask)
             self.modulefiles.bury(new, module.tombstone(release, new.categories, notice))
@@ -238,6 +268,7 @@ class Deployer:
         gone = self.root.staging / f"{release.id}.removed"
         with self._telling():
             self._refuse_foreign(release)
+            self._changing()
             self.modulefiles.remove(release)
             if directory.record.exists():
                 # from here on a killed removal is told apart from a deployed release
@@ -317,6 +348,7 @@ class Deployer:
     def _exchange(self, exchange: Exchange, new: DeployRecord, made: module.Module) -> None:
         """Give the staged release its place, modulefile and record; where that fails, all is as it was before."""
         links = self.modulefiles.links(new.release)
+        self._changing()
         try:
             exchange.begin()
             self.modulefiles.write(new, made)

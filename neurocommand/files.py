@@ -139,7 +139,7 @@ def remove_leftovers(directory: Path, of: Callable[[str], object]) -> None:
         of: tells by a file's name whether its leftovers are meant.
     """
     for entry in os.listdir(directory):
-        match = _PARTIAL.fullmatch(entry)
+        match = _PARTIAL.fullmatch(entry) if entry.startswith(".") else None
         if match is None or not of(match["name"]):
             continue
         # Gone by now, another user's, or held: not ours to remove.

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from neurocommand.errors import Fault, UsageError, printable
 from neurocommand.model import About, Launcher, Notice, Release
 
+# the member of a group that is ours, beyond Neurodesk's format
+EXTRA = "x-neurocommand"
+
 
 @dataclass(frozen=True)
 class Declaration:

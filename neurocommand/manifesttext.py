@@ -15,11 +15,10 @@ from typing import Any
 from neurocommand import jsontext, schema
 from neurocommand.errors import Fault, FaultsError, bounded, printable
 from neurocommand.jsontext import Document, Position
-from neurocommand.manifest import Declaration, Group, Manifest, Retirement
+from neurocommand.manifest import EXTRA, Declaration, Group, Manifest, Retirement
 from neurocommand.model import APPLICATION, About, Launcher, Notice, Release
 
 SCHEMA = "apps.schema.json"
-EXTRA = "x-neurocommand"
 # after so many of them, what a text was meant to be is not known
 ERRORS_LIMIT = 1000
 
@@ -124,6 +123,7 @@ class _Reader:
             self.fault((*position, "version"), f"build date {entry['version']!r} is no date", warning=late)
         if "-" in label and application != group:
             self.fault(position, f"a release by its empty exec, a launcher by its name (group {group})", warning=True)
+        deprecated = self.beyond(group, body).get("deprecated", {})
         return Declaration(
             release,
             label,
@@ -134,7 +134,7 @@ class _Reader:
             tuple(entry.get("apptainer_args", ())),
             _about(self.beyond(group, body).get("about", {})),
             self.beyond(group, body).get("doi", {}).get(release.id, ""),
-            _notice(self.beyond(group, body).get("deprecated", {}).get(release.id)),
+            _notice(deprecated[release.id]) if release.id in deprecated else None,
             tuple(sorted(self.beyond(group, body).get("expose", ()))),
         )
 
@@ -166,9 +166,8 @@ class _Reader:
     def retirements(self, group: str, body: dict[str, Any]) -> Iterator[Retirement]:
         for release_id, entry in self.beyond(group, body).get("retired", {}).items():
             notice = _notice(entry)
-            if notice is not None:
-                self.check_day((group, EXTRA, "retired", release_id, "since"), notice.since)
-                yield Retirement(Release.parse(release_id), notice.reason, notice.successor, notice.since)
+            self.check_day((group, EXTRA, "retired", release_id, "since"), notice.since)
+            yield Retirement(Release.parse(release_id), notice.reason, notice.successor, notice.since)
 
     def dois(self, group: str, body: dict[str, Any]) -> Iterator[tuple[Release, str]]:
         for release_id, doi in self.beyond(group, body).get("doi", {}).items():
@@ -186,10 +185,10 @@ class _Reader:
             for release_id, entry in self.beyond(name, self.document.value[name]).get("deprecated", {}).items():
                 position = (name, EXTRA, "deprecated", release_id)
                 release, notice = Release.parse(release_id), _notice(entry)
-                self.check_day((*position, "since"), notice.since if notice else "")
+                self.check_day((*position, "since"), notice.since)
                 if release not in declared:
                     self.fault(position, "not live in this group; what is withdrawn stands under `retired`")
-                successor = notice.successor if notice else None
+                successor = notice.successor
                 if successor == release:
                     self.fault((*position, "successor"), "the release itself")
                 elif successor is not None and successor not in live:
@@ -246,9 +245,7 @@ def _where(position: Position) -> str:
     return " ".join(str(part) for part in position)
 
 
-def _notice(entry: dict[str, Any] | None) -> Notice | None:
-    if entry is None:
-        return None
+def _notice(entry: dict[str, Any]) -> Notice:
     successor = entry.get("successor")
     return Notice(entry["reason"], Release.parse(successor) if successor else None, entry.get("since", ""))
 

@@ -131,7 +131,7 @@ class Modulefiles:
                 continue
             refuse_obstacle(path.parent)
             refuse_file(path, application)
-            if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != wanted[path]:
+            if versions.head(path, -1) != wanted[path]:
                 # written again by the next run where a crash of the machine loses it
                 write_atomically(path, wanted[path], durable=False, umask=self.umask)
         links = versions.links(self.root, application)

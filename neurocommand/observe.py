@@ -142,8 +142,15 @@ def root(place: Root, image_format: str | None, wrapper_revision: str, defaults:
     """
     deployments = {release: _deployment(place, release) for release in _releases(place.containers)}
     ours = {release.application for release, found in deployments.items() if isinstance(found, Deployed)}
-    misled = () if defaults is None else (name for name in ours if not versions.are_right(place, name, defaults))
+    misled = (name for name in ours if defaults is not None and _is_misled(place, name, defaults))
     return RootView(deployments, image_format, wrapper_revision, frozenset(misled))
+
+
+def _is_misled(place: Root, application: str, defaults: Defaults) -> bool:
+    try:
+        return not versions.are_right(place, application, defaults)
+    except OSError:
+        return False  # its releases say themselves that they cannot be read
 
 
 def _releases(directory: Path) -> Iterable[Release]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # what a root keeps, docs/design.md §4; a test holds it against layout.py
-KEPT = ("containers", "modules", "neurodesk-modules", ".neurocommand")
+KEPT = ("containers", "modules", "modules-tcl", "neurodesk-modules", "lmod", ".neurocommand")
 
 
 @dataclass(frozen=True)

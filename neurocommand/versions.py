@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,22 +22,19 @@ LUA, TCL, TCL_DEFAULT = ".modulerc.lua", ".modulerc", ".version"
 _HEAD = 1024
 
 
-def head(path: Path) -> str:
-    """Return the beginning of a modulefile; nothing where a link, a directory, or nothing at all stands there.
+def head(path: Path, size: int = _HEAD) -> str:
+    """Return the beginning of a modulefile; nothing where anything but a file, or nothing at all, stands there.
 
     Raises:
         OSError: it cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            return stream.read(_HEAD).decode(errors="replace")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return ""
-    except OSError:
-        if path.is_symlink():
+        if not stat.S_ISREG(path.lstat().st_mode):
             return ""
-        raise
+        with open(path, "rb") as stream:
+            return stream.read(size).decode(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
 
 
 def offered(root: Root, application: str) -> tuple[tuple[Release, bool], ...]:
@@ -128,11 +126,8 @@ def are_right(root: Root, application: str, defaults: Defaults) -> bool:
     """
     wanted = texts(root, application, defaults)
     for path in places(root, application):
-        try:
-            found = path.read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            found = None
-        if found != wanted.get(path):
+        # an empty one that does not belong there is not ours, and does no harm
+        if head(path, -1) != wanted.get(path, ""):
             return False
     return all(link.is_symlink() and os.readlink(link) == says for link, says in links(root, application).items())
 

@@ -36,6 +36,20 @@ def entries(**apps: Any) -> str:
 
 RETIRING: dict[str, Any] = {"categories": [], "x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x"}}}}
 
+
+def deprecating(notice: dict[str, str]) -> str:
+    """Return a manifest that deprecates its release; the notice's second member stands on line 14."""
+    return text(
+        {
+            "fsl": {
+                "apps": {"fsl 1": {"version": "20210105", "exec": ""}},
+                "categories": [],
+                "x-neurocommand": {"deprecated": {"fsl_1_20210105": notice}},
+            }
+        }
+    )
+
+
 # name: (text, line of the fault, what its message says)
 CASES: dict[str, tuple[str | bytes, int, str]] = {
     # no JSON
@@ -224,4 +238,80 @@ CASES: dict[str, tuple[str | bytes, int, str]] = {
         "named by its id",
     ),
     "unknown extra key": (group(**{"x-neurocommand": {"colour": 1}}), 6, "unknown key"),
+    "retired since no day": (
+        group(**{"x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x", "since": "2021-02-31"}}}}),
+        9,
+        "2021-02-31 is no date",
+    ),
+    "retired since a day that is written otherwise": (
+        group(**{"x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x", "since": "31.1.2021"}}}}),
+        9,
+        "a day is written YYYY-MM-DD",
+    ),
+    "retired for a reason with an escape": (
+        group(**{"x-neurocommand": {"retired": {"fsl_1_20210105": {"reason": "x\x1b[31m"}}}}),
+        8,
+        "a control character",
+    ),
+    "deprecated but not live": (
+        group(**{"x-neurocommand": {"deprecated": {"fsl_1_20210105": {"reason": "x"}}}}),
+        7,
+        "not live in this group",
+    ),
+    "deprecated by a path": (
+        group(**{"x-neurocommand": {"deprecated": {"../x": {"reason": "x"}}}}),
+        7,
+        "named by its id",
+    ),
+    "deprecated without a reason": (
+        group(**{"x-neurocommand": {"deprecated": {"fsl_1_20210105": {"since": "2021-01-01"}}}}),
+        7,
+        "reason is missing",
+    ),
+    "deprecated for a reason with a line break": (
+        group(**{"x-neurocommand": {"deprecated": {"fsl_1_20210105": {"reason": "x\nrm -rf ~"}}}}),
+        8,
+        "a control character",
+    ),
+    "deprecated since no day": (deprecating({"reason": "x", "since": "2021-13-01"}), 14, "2021-13-01 is no date"),
+    "deprecated for itself": (
+        deprecating({"reason": "x", "successor": "fsl_1_20210105"}),
+        14,
+        "the release itself",
+    ),
+    "deprecated in another group": (
+        text(
+            {
+                "fsl": {"apps": {"fsl 1": {"version": "20210105", "exec": ""}}, "categories": []},
+                "gsl": {
+                    "apps": {},
+                    "categories": [],
+                    "x-neurocommand": {"deprecated": {"fsl_1_20210105": {"reason": "x"}}},
+                },
+            }
+        ),
+        16,
+        "not live in this group",
+    ),
+    "a default that is no version": (
+        group(**{"x-neurocommand": {"default": "6.0"}}),
+        6,
+        "6.0 is no version of this group",
+    ),
+    "a default that is a path": (group(**{"x-neurocommand": {"default": "../6.0"}}), 6, "the default is a version"),
+    "a default that is a number": (group(**{"x-neurocommand": {"default": 6}}), 6, "must be a text"),
+    "about is a text": (group(**{"x-neurocommand": {"about": "x"}}), 6, "must be an object"),
+    "about with an unknown key": (group(**{"x-neurocommand": {"about": {"colour": "red"}}}), 7, "unknown key"),
+    "an address that is none": (
+        group(**{"x-neurocommand": {"about": {"url": "javascript:x"}}}),
+        7,
+        "begins with https",
+    ),
+    "a description with a line break": (
+        group(**{"x-neurocommand": {"about": {"description": "x\n]]os.exit()"}}}),
+        7,
+        "a control character",
+    ),
+    "an endless citation": (group(**{"x-neurocommand": {"about": {"citation": "x" * 501}}}), 7, "too long"),
+    "keywords are a text": (group(**{"x-neurocommand": {"about": {"keywords": "x"}}}), 7, "must be a list"),
 }

@@ -37,6 +37,7 @@ def test_help(name: str) -> None:
         ("deploy", ["--size", "3"], True),
         ("download", ["--size", "20"], True),
         ("upload", ["--size", "20"], True),
+        ("modules", ["--releases", "20", "--commands", "5"], True),
     ],
 )
 def test_the_last_line(name: str, arguments: list[str], compared: bool, tmp_path: Path, monkeypatch) -> None:

@@ -23,6 +23,7 @@ from neurocommand.errors import UsageError
 from neurocommand.layout import Root
 from neurocommand.places import KEPT
 from neurocommand.settings import (
+    Bind,
     Budget,
     Credentials,
     DirectorySettings,
@@ -32,6 +33,7 @@ from neurocommand.settings import (
     RcloneSettings,
     RetentionSettings,
     S3Settings,
+    WrapperSettings,
 )
 
 
@@ -326,6 +328,18 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("limits: {bandwidth: 1.5}", 1, "a size is a number of bytes, or one with K, M, G or T"),
         ("limits: {bandwidth: null}", 1, "a size is a number of bytes, or one with K, M, G or T"),
         ("install: 5", 1, "must be an object"),
+        ("wrappers: {gpu: maybe}", 1, "unknown: 'maybe'"),
+        ("wrappers: {colour: red}", 1, "unknown key"),
+        ("wrappers: {warm_idle: 0}", 1, "1 to 604800"),
+        ("wrappers:\n  pass: ['A-B']", 2, "a variable's name"),
+        ("wrappers:\n  binds: [{destination: /x}]", 2, "source is missing"),
+        ("wrappers:\n  binds: [{source: x}]", 2, "."),
+        ("sets: [fsl]", 1, "must be an object"),
+        ("sets:\n  mri: fsl", 2, "must be a list"),
+        ("sets:\n  mri: []", 2, "must not be empty"),
+        ("sets:\n  mri: [fsl, fsl]", 2, "twice"),
+        ("sets:\n  mri: ['$(id)']", 2, "a release is application"),
+        ("sets:\n  ../mri: [fsl]", 2, "a set's name"),
         ("stores: 5", 1, "must be a list"),
         ("stores: [5]", 1, "must be an object"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: " + "[*b, " * 20 + "]" * 20, 1, "too deep|unknown key"),
@@ -420,7 +434,8 @@ def test_whatever_stands_where_it_does_not_belong_is_a_fault_or_a_setting(
 
 def test_what_a_root_keeps_is_what_the_layout_says() -> None:
     root = Root(Path("/r"))
-    assert {root.path / name for name in KEPT} == {root.state, root.containers, root.modules, root.categories}
+    trees = {root.modules, root.modules_tcl, root.categories}
+    assert {root.path / name for name in KEPT} == {root.state, root.containers, root.lmod, *trees}
 
 
 STORE = "stores: [{name: a, kind: directory, path: %s}, {name: b, kind: directory, path: other, writable: false}]"
@@ -552,3 +567,25 @@ def test_retention_and_quorum(tmp_path: Path) -> None:
     text = "quorum: 2.0\nretention: {grace_days: 7, pinned: [fsl]}\n"
     found = config.load(write(tmp_path / "n.yaml", text), {})
     assert (found.quorum, found.retention) == (2, RetentionSettings(7, 10, 5, frozenset({"fsl"})))
+
+
+def test_wrappers_merge_with_the_defaults_and_sets_are_read(tmp_path: Path) -> None:
+    text = (
+        "wrappers: {gpu: auto, warm: true, warm_idle: 60.0, pass: [FOO, BAR_*], "
+        "binds: [{source: /a}, {source: /b, destination: /c, read_only: true}]}\n"
+        "sets: {mri: [fsl, mrtrix3/3.0.4], 'eeg.1': [eeglab]}\n"
+    )
+    found = config.load(write(tmp_path / "n.yaml", text), {})
+    binds = (Bind("/a", "/a"), Bind("/b", "/c", read_only=True))
+    assert found.wrappers == WrapperSettings("auto", True, 60, ("FOO", "BAR_*"), binds)
+    assert found.sets == (("mri", ("fsl", "mrtrix3/3.0.4")), ("eeg.1", ("eeglab",)))
+    plain = config.load(write(tmp_path / "n.yaml", "wrappers: {gpu: 'on'}\n"), {})
+    assert (plain.wrappers, plain.sets) == (WrapperSettings("on"), ())
+
+
+def test_lmod_is_looked_for_where_it_says_first() -> None:
+    found = config.lmod_directories({"LMOD_DIR": "/a/libexec", "LMOD_PKG": "/b"})
+    assert found[:2] == (Path("/a/libexec"), Path("/b/libexec"))
+    assert found[2:] == config.lmod_directories({})
+    assert Path("/usr/share/lmod/lmod/libexec") in found
+    assert config.lmod_directories() == config.lmod_directories(os.environ)

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from neurocommand import manifesttext, schema
 from neurocommand.errors import Fault, FaultsError, UsageError
 from neurocommand.manifest import Declaration, Manifest
-from neurocommand.model import Release
+from neurocommand.model import About, Notice, Release
 from tests import hostile
 
 VALIDATOR = Draft202012Validator(schema.published("apps.schema.json"))
@@ -139,6 +139,62 @@ def test_a_successor_that_is_not_in_the_manifest_is_told() -> None:
     extra = {"retired": {"fsl_5.0_20200101": {"reason": "old", "successor": "fsl_9_20210105"}}}
     (warning,) = read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": extra}}).warnings
     assert "fsl_9_20210105 is not in this manifest" in warning.message
+
+
+def told(**extra: Any) -> Manifest:
+    return read({"fsl": {**hostile.GOOD["fsl"], "x-neurocommand": extra}})
+
+
+def test_what_people_say_of_an_application_is_read() -> None:
+    about = {"description": "D", "url": "https://x", "licence": "MIT", "citation": "C", "keywords": ["a", "b"]}
+    (declaration,) = told(about=about, doi={"fsl_6.0.4_20210105": "10.1234/x"}).declarations
+    assert declaration.about == About("D", "https://x", "MIT", "C", ("a", "b"))
+    assert declaration.doi == "10.1234/x"
+    (plain,) = told().declarations
+    assert (plain.about, plain.doi, plain.deprecation, plain.revision) == (About(), "", None, "")
+    assert plain.revised("base") == "base"
+    assert declaration.revised("base") == f"base-{declaration.revision}" != plain.revised("base")
+    assert len(declaration.revision) == 8
+
+
+def test_deprecations_are_read() -> None:
+    notice = {"reason": "old", "successor": "fsl_9_20210105", "since": "2026-01-31"}
+    found = told(deprecated={"fsl_6.0.4_20210105": notice})
+    assert found.declarations[0].deprecation == Notice("old", Release("fsl", "9", "20210105"), "2026-01-31")
+    assert "fsl_9_20210105 is not in this manifest" in found.warnings[0].message
+    assert found.defaults.deprecated == {Release("fsl", "6.0.4", "20210105")}
+
+
+def test_the_day_of_a_retirement_is_read() -> None:
+    (retirement,) = told(retired={"fsl_5.0_20200101": {"reason": "old", "since": "2026-01-31"}}).retirements
+    assert retirement.notice == Notice("old", None, "2026-01-31")
+
+
+@pytest.mark.parametrize(
+    ("policy", "deprecated", "expected"),
+    [
+        ("", (), "10.0"),
+        ("highest", (), "10.0"),
+        ("newest", (), "2.0"),
+        ("9.0", (), "9.0"),
+        ("9.0", ("9.0",), "9.0"),
+        ("", ("10.0",), "9.0"),
+        ("newest", ("2.0",), "9.0"),
+        ("highest", ("10.0", "9.0", "2.0"), "10.0"),
+    ],
+)
+def test_the_default_version(policy: str, deprecated: tuple[str, ...], expected: str) -> None:
+    days = {"10.0": "20200101", "9.0": "20230101", "2.0": "20240101"}
+    extra: dict[str, Any] = {"default": policy} if policy else {}
+    extra["deprecated"] = {f"fsl_{version}_{days[version]}": {"reason": "old"} for version in deprecated}
+    apps = {f"fsl {version}": {"version": day, "exec": ""} for version, day in days.items()}
+    found = read({"fsl": {"apps": apps, "categories": [], "x-neurocommand": extra}})
+    assert found.choose("fsl").release.version == expected
+    assert found.default_policies == ({"fsl": policy} if policy else {})
+    # what is deployed is asked, not what is declared
+    gone = Release("fsl", "11.0", "20250101")
+    others = [gone, *(d.release for d in found.declarations)]
+    assert found.defaults.among(others) == (gone if policy != "9.0" else Release("fsl", "9.0", "20230101"))
 
 
 ENTRY = '{"version":"20210105","exec":""}'

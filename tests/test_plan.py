@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ from neurocommand.observation import (
     StoreView,
     Unreadable,
 )
+from neurocommand.retention import Memory, Retention
+from neurocommand.settings import RetentionSettings
 
 if sys.version_info >= (3, 11):
     from typing import assert_never
@@ -415,6 +418,18 @@ def test_a_withdrawn_release_rests_until_something_of_it_changes() -> None:
 def test_a_tombstone_that_the_manifest_forgot_is_no_problem() -> None:
     root = RootView({TOOL: WITHDRAWN}, "tree", REVISION)
     assert planning.make(manifest(), Lock(), Observation((), {}, root)) == Plan((), ())
+
+
+@pytest.mark.parametrize(("found", "kinds"), [(deployed(TOOL), [Retire]), (WITHDRAWN, [Delete])])
+def test_a_tombstone_keeps_no_object(found: Deployment, kinds: list[type]) -> None:
+    today, held = datetime.date(2026, 6, 1), StoreView("a", True, {TOOL: stored(TOOL, TRUE)}, listed=True)
+    memory = Memory(
+        {TOOL: datetime.date(2026, 1, 1)}, listed=frozenset({TOOL}), latest=today, before=datetime.date(2026, 5, 31)
+    )
+    retention = Retention(RetentionSettings(floor=0), memory, today, frozenset({"a"}))
+    observation = Observation((held,), {}, RootView({TOOL: found}, "tree", REVISION))
+    made = planning.make(manifest(retired=(TOOL,)), Lock({TOOL: TRUE}), observation, retention=retention)
+    assert [type(action) for action in made.actions] == kinds
 
 
 def test_a_withdrawn_release_that_is_wanted_again_is_deployed() -> None:

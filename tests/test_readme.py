@@ -89,9 +89,17 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
 
 def test_the_retirement_is_one() -> None:
     (example,) = blocks("json")
-    (retirement,) = manifesttext.parse(example, "apps.json").retirements
+    found = manifesttext.parse(example, "apps.json")
+    (retirement,) = found.retirements
     assert retirement.release.id == "dcm2niix_1.0.20220720_20261104"
-    assert json.loads(example)["dcm2niix"]["apps"] == {}
+    assert found.warnings == ()
+    assert [d.release.version for d in found.declarations if d.deprecation] == ["1.0.20230411"]
+    # all that may be said is shown
+    extra = json.loads(example)["dcm2niix"]["x-neurocommand"]
+    assert (
+        extra.keys() | {"doi"}
+        == json.loads(config.bundled("apps.schema.json").read_text())["$defs"]["extra"]["properties"].keys()
+    )
 
 
 def test_the_workflow_runs_no_matrix_without_jobs() -> None:

@@ -68,7 +68,7 @@ def command(
         _refuse_unlocked(wanted, session.lock.lock)
     if dry_run:
         return pipeline.show(_plan(session, wanted, root, form, rewrap=rewrap), as_json=as_json)
-    settings = session.settings
+    settings, sets = session.settings, session.sets
     deployer = Deployer(
         root,
         form or settings.install_format,
@@ -88,6 +88,7 @@ def command(
         own_lock.tidy()
         made = pipeline.workshop(session, wanted, deployer, spool, own_lock=own_lock, sources=names)
         code = pipeline.apply_and_show(session, plan, made, as_json=as_json)
+        pipeline.finish(session, deployer, sets)
     if code == 0 and not as_json:
         journal.echo(f"module use {shlex.quote(str(root.modules))}")
     return code

@@ -26,6 +26,7 @@ from neurocommand.manifest import Manifest
 from neurocommand.model import Artifact, Release
 from neurocommand.observation import Observation
 from neurocommand.render import shards, templates
+from neurocommand.render.sets import ModuleSet
 from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
@@ -85,6 +86,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         space.require(session.settings.spool, asked.min_free)
     place = seen if stage.deploys else None
     hold = pruning.doubt_about(seen)
+    sets = session.sets if place is not None else ()
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool = Spool(session.settings.spool)
         deployer = None if asked.dry_run else _prepared(session, stack, place, spool)
@@ -114,10 +116,23 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         if retention is not None:
             pruning.remember(session, retention, observation)
         stored = _tidied(session, spool, plan, whole)
-        if not plan.actions:
-            return show(plan, as_json=asked.as_json)
         made = dataclasses.replace(workshop(session, wanted, deployer, spool, stored=stored), image=asked.image)
-        return apply_and_show(session, plan, made, as_json=asked.as_json)
+        code = apply_and_show(session, plan, made, as_json=asked.as_json)
+        if deployer is not None:
+            finish(session, deployer, sets)
+        return code
+
+
+def finish(session: Session, deployer: Deployer, sets: Sequence[ModuleSet] | None) -> None:
+    """Bring up to date what goes by all modules of a root, and say what people should know of it.
+
+    Args:
+        session: the run.
+        deployer: of the root.
+        sets: the named sets; None leaves their modules as they are.
+    """
+    for note in deployer.finish(sets, config.lmod_directories()):
+        session.console.say(note)
 
 
 def _prepared(session: Session, stack: contextlib.ExitStack, place: Root | None, spool: Spool) -> Deployer | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from neurocommand import config, observe
-from neurocommand.commands import completing, journal
+from neurocommand.commands import completing, journal, pipeline
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.options import takes_dry_run, takes_json
 from neurocommand.commands.session import Session
@@ -53,6 +53,8 @@ def command(session: Session, releases: tuple[str, ...], prefix: Path | None, dr
         chosen = _chosen(releases, root)
         for release in chosen:
             deployer.remove(release)
+        # by no manifest: the sets stay as they are
+        pipeline.finish(session, deployer, None)
     return _report(chosen, root, dry_run=False, as_json=as_json)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from neurocommand.actions import Action, Adopt, Copy, Delete, Plan, Problem, Upload
+from neurocommand.actions import Action, Adopt, Copy, Delete, Plan, Problem, Retire, Upload
 from neurocommand.apply import Done, Failed, Outcome, Skipped
 from neurocommand.commands.console import Console
 from neurocommand.errors import printable_lines
@@ -23,6 +23,8 @@ def action_values(action: Action) -> dict[str, Any]:
         values["store"] = action.store
     if isinstance(action, Copy):
         values |= {"sources": list(action.sources), "streamed": action.streamed}
+    if isinstance(action, Retire):
+        values["renewal"] = action.renewal
     return {**values, "reason": action.reason}
 
 

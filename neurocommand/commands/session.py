@@ -23,6 +23,7 @@ else:
 
 if TYPE_CHECKING:
     from neurocommand.bandwidth import Bandwidth
+    from neurocommand.render.sets import ModuleSet
     from neurocommand.settings import Settings, StoreSettings
     from neurocommand.stores.interface import Store
 
@@ -85,6 +86,17 @@ class Session:
             return manifesttext.parse(text, self.manifest_name, maintained=False).defaults
         except (NeurocommandError, OSError):
             return Defaults()
+
+    @property
+    def sets(self) -> tuple[ModuleSet, ...]:
+        """The named sets of the configuration, with the releases that they mean.
+
+        Raises:
+            UsageError: a set has a member that means no release, or an application is called as their modules are.
+        """
+        from neurocommand.render import sets
+
+        return sets.resolved(self.settings.sets, self.manifest, self.manifest_name)
 
     @property
     def manifest_name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from neurocommand.commands.console import echo_json
 from neurocommand.commands.options import takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.commands.session import Session
 from neurocommand.layout import Root
-from neurocommand.model import Artifact, StoredObject
+from neurocommand.model import Artifact, Release, StoredObject
 from neurocommand.observation import Deployed, Deployment, HalfDeployed, Observation, Unknown
 from neurocommand.spool import Spool
 
@@ -45,6 +46,8 @@ def command(session: Session, releases: tuple[str, ...], root: Path | None, as_j
         _row(session, observation, declaration.release.id, session.lock.lock.get(declaration.release), declaration)
         for declaration in wanted.declarations
     ]
+    if not releases:
+        rows += _withdrawn(session, observation, {declaration.release for declaration in wanted.declarations})
     plan = planning.make(wanted, session.lock.lock, observation, whole=not releases)
     if as_json:
         echo_json({"releases": rows, **report.plan_values(Plan((), plan.problems))})
@@ -62,6 +65,17 @@ def _row(
     if observation.root is not None:
         row["root"] = place_state(observation.root.deployments.get(release))
     return row
+
+
+def _withdrawn(session: Session, observation: Observation, wanted: Collection[Release]) -> list[dict[str, Any]]:
+    """Return the rows of releases that are withdrawn; stores are not asked for them."""
+    root = observation.root
+    gone = sorted(root.deployments.keys() - root.standing - set(wanted)) if root is not None else []
+    lock = session.lock.lock
+    return [
+        {"release": release.id, "locked": lock.get(release) is not None, "stores": {}, "root": "withdrawn"}
+        for release in gone
+    ]
 
 
 def store_state(seen: StoredObject | Unknown | None, artifact: Artifact | None) -> str:

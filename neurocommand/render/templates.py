@@ -32,6 +32,8 @@ _SOURCES = (
     _PACKAGE / "render" / "tclmodule.py",
 )
 
+# says where it stands itself, so it is made from nothing else
+LMODRC = (_PACKAGE / "wrappers" / "lmodrc.lua.in").read_text(encoding="utf-8")
 WRAPPER, MODULE_LUA, TOMBSTONE, BODY, WARM, HOLDER, BORN, UDOCKER, MODULE_TCL = (
     source.read_text(encoding="utf-8").rstrip("\n") + "\n" for source in _SOURCES[:9]
 )

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from neurocommand import manifesttext
+from neurocommand import lmodcache, manifesttext, setmodules
+from neurocommand.errors import DeployError
 from neurocommand.layout import Root
 from neurocommand.manifest import Declaration, Defaults
 from neurocommand.model import About, DeployRecord, Inspection, Notice, Release
 from neurocommand.modulefiles import Modulefiles
 from neurocommand.render import module
+from neurocommand.render.sets import ModuleSet
 from tests.e2e.test_hostile import lmod
 from tests.modulesystems import lmod_init, run_with_modules, tcl_init
 from tests.users import User
@@ -293,6 +295,129 @@ def test_what_others_put_there_is_neither_the_default_nor_touched(place: Place, 
     assert "bet of tool_1.0" in system.said(place.root.path, "module load tool; bet")
     place.modulefiles.remove(tool("1.0"))
     assert [path for path in place.root.modules.rglob("*") if path.is_file()] == [theirs]
+
+
+MRI = ModuleSet("mri", (tool("1.0"), tool("0.5", "other")))
+
+
+def test_a_set_loads_its_members(system: System, place: Place) -> None:
+    root = place.root
+    assert [(one.id, member) for one, member in setmodules.missing(root, [MRI])] == [("set/mri", MRI.members[1])]
+    place.deploy(tool("0.5", "other"), commands=("segment",))
+    assert list(setmodules.missing(root, [MRI])) == []
+    assert setmodules.write(root, [MRI], None)
+    assert not setmodules.write(root, [MRI], None)
+    both = ["bet of tool_1.0_20260102 warm=", "segment of other_0.5_20260102 warm="]
+    assert system.run(root.path, "module load set/mri; bet; segment").stdout.splitlines() == both
+    gone = "module load set/mri; module unload set/mri; command -v bet || command -v segment || echo none"
+    assert system.run(root.path, gone).stdout == "none\n"
+    assert "Description: Loads tool/1.0, other/0.5." in system.said(root.path, "module whatis set/mri")
+    assert system.listed(root.path) == ["other/0.5", "set/mri", "tool/1.0"]
+    assert "set/mri" in system.said(root.path, "module keyword other")
+    assert setmodules.write(root, [], None)
+    assert system.listed(root.path) == ["other/0.5", "tool/1.0"]
+    assert not (root.modules / "set").exists()
+    assert not (root.modules_tcl / "set").exists()
+
+
+def test_what_others_call_a_set_is_not_touched(place: Place) -> None:
+    theirs = place.root.modules / "set/mri.lua"
+    theirs.parent.mkdir()
+    theirs.write_text("-- theirs\n")
+    with pytest.raises(DeployError, match="not made by neurocommand"):
+        setmodules.write(place.root, [MRI], None)
+    assert not setmodules.write(place.root, [], None)
+    assert theirs.read_text() == "-- theirs\n"
+
+
+PROGRAMS = (Path("/usr/share/lmod/lmod/libexec"),)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Lmod with the cache of a root; ``reads`` tells which files it opens."""
+
+    root: Path
+    home: Path
+
+    def run(self, script: str, tree: str = "modules", *, at: Path | None = None) -> subprocess.CompletedProcess[str]:
+        root = at or self.root
+        user = User("whoever runs the tests", self.home, root=False)
+        environment = {"LMOD_RC": str(root / "lmod/lmodrc.lua"), "LMOD_CACHED_LOADS": "yes"}
+        # whatever it is set to, Lmod ignores caches
+        script = f"unset LMOD_IGNORE_CACHE\n{script}"
+        return run_with_modules(lmod_init("bash"), root / tree, script, user, **environment)
+
+    def reads(self, words: str, tree: str = "modules", *, at: Path | None = None) -> list[str]:
+        root = at or self.root
+        trace = self.home / "trace"
+        done = self.run(f"strace -f -qq -e trace=openat -o '{trace}' $LMOD_CMD bash {words} >/dev/null", tree, at=root)
+        assert done.returncode == 0, done.stderr
+        opened = re.findall(r'openat\([^"]*"([^"]+)"[^\n]*= [0-9]', trace.read_text())
+        # links of categories are read as what they are
+        return [name for name in opened if name.startswith(f"{root}/") and "O_DIRECTORY" not in name]
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> Cached:
+    made = Place(tmp_path / "root", Defaults({"tool": "1.0"}))
+    for version in ("1.0", "2.0"):
+        made.deploy(tool(version), categories=("body",))
+    assert lmodcache.build(made.root, PROGRAMS, None) == ""
+    (tmp_path / "home").mkdir()
+    return Cached(made.root.path, tmp_path / "home")
+
+
+def modulefiles(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.endswith(".lua") and "/lmod/" not in name and Path(name).is_file()]
+
+
+@pytest.mark.parametrize("tree", ["modules", "neurodesk-modules/body"])
+def test_with_its_cache_lmod_reads_no_modulefile_to_list_them(cached: Cached, tree: str) -> None:
+    assert modulefiles(cached.reads("avail", tree)) == []
+    assert modulefiles(cached.reads("spider tool", tree)) == []
+    listed = cached.run("module -t avail", tree).stderr.split()[1:]
+    assert listed == ["tool/", "tool/1.0", "tool/2.0"]
+    assert "bet of tool_1.0" in cached.run("module load tool; bet", tree).stdout
+    assert cached.run("module load tool/2.0-warm; bet", tree).stdout == "bet of tool_2.0_20260102 warm=tool\n"
+    assert "tool/2.0" in cached.run("module keyword bet", tree).stderr
+
+
+def test_a_cache_goes_before_anything_changes_and_comes_back(cached: Cached) -> None:
+    root = Root(cached.root)
+    lmodcache.forget(root)
+    assert sorted(path.name for path in root.lmod.iterdir()) == ["lmodrc.lua", "timestamp"]
+    assert modulefiles(cached.reads("spider tool")) != []
+    assert not lmodcache.is_there(root)
+    assert lmodcache.build(root, PROGRAMS, None) == ""
+    assert lmodcache.is_there(root)
+    assert sorted(path.name for path in root.lmod.iterdir()) == ["cache", "lmodrc.lua", "timestamp"]
+    assert modulefiles(cached.reads("avail")) == []
+
+
+def test_a_cache_of_a_root_that_was_moved_does_no_harm(cached: Cached, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    cached.root.rename(moved)
+    place = Place.__new__(Place)
+    place.root, place.modulefiles = Root(moved), Modulefiles(Root(moved))
+    place.deploy(tool("3.0"))
+    listed = cached.run("module -t avail", at=moved).stderr.split()[1:]
+    assert listed == ["tool/", "tool/1.0", "tool/2.0", "tool/3.0"]
+    assert "bet of tool_3.0" in cached.run("module load tool; bet", at=moved).stdout
+    lmodcache.forget(place.root)
+    assert lmodcache.build(place.root, PROGRAMS, None) == ""
+    assert modulefiles(cached.reads("avail", at=moved)) == []
+
+
+def test_why_a_cache_is_not_built_is_said(place: Place, tmp_path: Path) -> None:
+    assert lmodcache.build(place.root, (tmp_path,), None).startswith("Lmod is not installed here")
+    assert "takes no such path" in lmodcache.build(place.root, PROGRAMS, None)
+    fails = tmp_path / lmodcache.BUILDER
+    fails.write_text("#!/bin/sh\necho out of order >&2\nexit 1\n")
+    fails.chmod(0o755)
+    plain = Place(tmp_path / "root").root
+    assert "out of order" in lmodcache.build(plain, (tmp_path,), None)
+    assert not lmodcache.is_there(plain)
 
 
 def every_published(published: Path) -> Iterator[Release]:

@@ -11,6 +11,7 @@ import pytest
 
 from neurocommand import manifesttext
 from neurocommand.manifest import Group, Manifest
+from neurocommand.model import About, Release
 from neurocommand.render.excerpt import excerpt
 
 
@@ -21,8 +22,33 @@ def without_lines(group: Group) -> Group:
 
 def check(found: Manifest) -> None:
     again = manifesttext.parse(excerpt(found), "apps.json", maintained=False)
-    groups = [dataclasses.replace(without_lines(group), retirements=(), dois=()) for group in found.groups]
+    groups = [dataclasses.replace(without_lines(group), retirements=(), dois=live(group)) for group in found.groups]
     assert [without_lines(group) for group in again.groups] == groups
+
+
+def live(group: Group) -> tuple[tuple[Release, str], ...]:
+    return tuple((declaration.release, declaration.doi) for declaration in group.declarations if declaration.doi)
+
+
+def test_what_is_said_of_releases_goes_with_them() -> None:
+    extra = {
+        "default": "1",
+        "about": {"description": "D", "keywords": ["k"]},
+        "doi": {"a_2_20220105": "10.1234/x", "a_0_20200105": "10.1234/y"},
+        "deprecated": {
+            "a_1_20210105": {"reason": "old", "since": "2026-01-31"},
+            "a_2_20220105": {"reason": "bad", "successor": "a_1_20210105"},
+        },
+        "retired": {"a_0_20200105": {"reason": "older"}},
+    }
+    entries = {"a 1": {"version": "20210105", "exec": ""}, "a 2": {"version": "20220105", "exec": ""}}
+    text = json.dumps({"a": {"apps": entries, "categories": [], "x-neurocommand": extra}})
+    found = manifesttext.parse(text, "apps.json")
+    check(found)
+    # a default that does not come along would be a fault
+    (declaration,) = manifesttext.parse(excerpt(found.only(["a/2"])), "apps.json").declarations
+    assert declaration.deprecation is not None
+    assert declaration.about == About("D", keywords=("k",))
 
 
 def test_flags_arguments_and_launchers_go_with_their_release() -> None:
