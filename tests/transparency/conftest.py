@@ -176,8 +176,7 @@ class Seen:
             processes.end(left or self._left(before, 0))
 
     def _left(self, before: frozenset[int], patience: float) -> frozenset[int]:
-        left = processes.remaining(self.bench.user, before, patience)
-        return frozenset(process for process in left if not warm.is_holder(process))
+        return processes.remaining(self.bench.user, before, patience, warm.is_holder)
 
 
 @pytest.fixture(scope="session")

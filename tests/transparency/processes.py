@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.users import User
@@ -40,12 +41,21 @@ def name(process: int) -> str:
     return ""
 
 
-def remaining(user: User, before: frozenset[int], patience: float) -> frozenset[int]:
-    """Wait until nothing runs that did not run before, and return what still does after that many seconds."""
+def remaining(user: User, before: frozenset[int], patience: float, meant: Callable[[int], bool]) -> frozenset[int]:
+    """Wait until nothing runs that did not run before, and return what still does after that many seconds.
+
+    Args:
+        user: whose processes.
+        before: those that ran before.
+        patience: in seconds.
+        meant: tells which processes are meant to stay.
+    """
     deadline = time.monotonic() + patience
-    while (left := running(user) - before) and time.monotonic() < deadline:
+    while True:
+        left = frozenset(process for process in running(user) - before if not meant(process))
+        if not left or time.monotonic() >= deadline:
+            return left
         time.sleep(0.01)
-    return left
 
 
 def end(processes: frozenset[int]) -> None:
