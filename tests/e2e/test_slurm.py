@@ -163,8 +163,18 @@ def test_a_cancelled_job_leaves_no_process(warm: str, site: Site) -> None:
     assert "survived" not in (directory / "0.out").read_text()
 
 
-def test_warm_calls_are_like_cold_ones_and_end_with_the_job(site: Site) -> None:
+@pytest.mark.parametrize("ends", ["by itself", "by scancel"])
+def test_warm_calls_are_like_cold_ones_and_their_container_ends_with_the_job(ends: str, site: Site) -> None:
     calls = [f"smallhello {number}" for number in range(5)]
-    ended = site.slurm.sbatch(site.user, site.script(*calls, "export NEUROCOMMAND_WARM=1", *calls))
-    assert (ended.codes, ended.outputs) == ((0,), ("".join(f"hello {number}\n" for number in range(5)) * 2,))
-    assert held_until(site.root, site.user, GONE) == []
+    # the tool's parent is the script where a call is warm, and a process of the runtime where it is cold
+    heat = 'for n in $(seq 100); do [ "$(smallsh -c "echo \\$PPID; :")" = $$ ] && echo warm && break; sleep 0.1; done'
+    rest = {"by itself": "exec env -i /bin/sleep 2", "by scancel": "exec env -i /bin/sleep 100"}[ends]
+    script = site.script(*calls, "export NEUROCOMMAND_WARM=1", *calls, heat, *calls, "echo done", rest)
+    number, directory = site.slurm.submit(site.user, script, "--array=0")
+    until(directory / "0.out", "done")
+    assert holders(site.root, site.user), "while the job runs, something holds the image"
+    if ends == "by scancel":
+        site.slurm.ask(site.user, "scancel", str(number))
+    assert held_until(site.root, site.user, GONE + 5) == []
+    said = "".join(f"hello {number}\n" for number in range(5))
+    assert (directory / "0.out").read_text().startswith(f"{said}{said}warm\n{said}done\n")

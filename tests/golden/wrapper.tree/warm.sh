@@ -106,6 +106,13 @@ is_current() { # what the container was started with may have been replaced sinc
             return 1
         fi
     done
+    # a file that was replaced is not bound any more, and what was read only could be written
+    for nc_name in $nc_sealed; do
+        if [ -w "/proc/$nc_held/root$nc_name" ]; then
+            IFS=$nc_blanks
+            return 1
+        fi
+    done
     IFS=$nc_blanks
 }
 

@@ -163,6 +163,7 @@ bind() { # SOURCE [DESTINATION [ro]]: sets nc_flag and nc_place; --mount takes a
     *) nc_flag=--bind nc_place=$1:$nc_to${3:+:$3} ;;
     esac
     nc_key=$nc_key$nc_newline$nc_place
+    [ -z "${3-}" ] || nc_sealed=$nc_sealed$nc_to$nc_newline
     [ "$1" != "$nc_to" ] || nc_shown=$nc_shown$1$nc_newline nc_bound=$nc_bound$1$nc_newline
 }
 csv() { # TEXT: sets nc_csv, every " doubled
@@ -176,7 +177,7 @@ csv() { # TEXT: sets nc_csv, every " doubled
     nc_csv=$nc_csv$nc_value
 }
 # Directories that the container shows anyway, with all below them.
-nc_bound='' nc_shown=/tmp$nc_newline/var/tmp$nc_newline${HOME:-/tmp}$nc_newline
+nc_bound='' nc_sealed='' nc_shown=/tmp$nc_newline/var/tmp$nc_newline${HOME:-/tmp}$nc_newline
 is_shown() { # PATH
     IFS=$nc_newline
     for nc_value in $nc_shown; do
