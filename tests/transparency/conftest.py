@@ -167,13 +167,15 @@ class Seen:
         for directory in (self.bench.place, self.bench.outside):
             routes.emptied(directory, self.bench.user)
         before = processes.running(self.bench.user)
-        left: frozenset[int] = frozenset()
         try:
             found = case.observe(Call(self.bench, route))
-            left = self._left(before, case.patience)
-            return found, sorted(processes.name(process) for process in left)
-        finally:
-            processes.end(left or self._left(before, 0))
+        except BaseException:
+            processes.end(self._left(before, 0))
+            raise
+        left = self._left(before, case.patience)
+        names = sorted(processes.name(process) for process in left)
+        processes.end(left)
+        return found, names
 
     def _left(self, before: frozenset[int], patience: float) -> frozenset[int]:
         return processes.remaining(self.bench.user, before, patience, warm.is_holder)

@@ -162,6 +162,10 @@ start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of
         nc_born=$nc_began
         return 0
     fi
+    # until the holder puts its own name there
+    nc_began=$nc_born
+    born $$ && printf '%s %s\n' "$$" "$nc_born" 2>/dev/null >"$nc_slot.lock/owner"
+    nc_born=$nc_began
     (
         (
             nc_line=0 nc_to=$#
