@@ -23,7 +23,7 @@ _VALUES = {
     "--scratch": re.compile(_PATH),
 }
 # Calls with these, too, see one and the same container; all others start it with something of their own.
-_SHAREABLE = frozenset(("--cleanenv", "-e", "--bind", "--env"))
+_SHAREABLE = frozenset(("--cleanenv", "-e", "--bind"))
 
 
 @dataclass(frozen=True)
@@ -65,4 +65,4 @@ def _is_allowed(argument: str) -> bool:
     name, equals, value = argument.partition("=")
     if not equals:
         return name in _FLAGS
-    return name in _VALUES and _VALUES[name].fullmatch(value) is not None and ".." not in value.split("/")
+    return name in _VALUES and _VALUES[name].fullmatch(value) is not None and ".." not in re.split("[/:,]", value)

@@ -7,8 +7,6 @@ there is neither Apptainer nor Singularity (docs/design.md §10).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from neurocommand.model import Format, Notice, Release
 from neurocommand.render import templates
 from neurocommand.render.runtimeoptions import Options
@@ -18,7 +16,7 @@ from neurocommand.settings import WrapperSettings
 TESTS: dict[Format, str] = {"tree": '-x "$nc_image/"', "sif": '-r "$nc_image"'}
 
 # A SIF is mounted through FUSE, where the runtime is not set-uid. Without it the runtime unpacks all of it, each time.
-_FUSE = """if [ ! -c /dev/fuse ] && [ "$nc_uid" != 0 ] && ! is_setuid; then
+_FUSE = """if [ ! -c /dev/fuse ] && [ "$nc_uid" != 0 ] && is_plain; then
     # shellcheck disable=SC2016
     printf '%s: %s\\n' "$nc_command" \\
         '/dev/fuse is missing, so each call unpacks the image: ask for it, or install with --format tree' >&2
@@ -94,12 +92,14 @@ def _options(options: Options) -> str:
     """Return the lines that put the manifest's own options before the image."""
     lines = []
     if options.words:
-        words = _words(options.words)
-        lines.append(f'set -- {words} "$@"\nnc_count=$((nc_count + {len(options.words)}))')
+        words = " ".join(quoted(word) for word in options.words)
+        lines.append(f'set -- {words} "$@"')
+        key = quoted(" ".join(options.words))
+        lines.append(f"nc_count=$((nc_count + {len(options.words)})) nc_key=$nc_key$nc_newline{key}")
+    for word in options.words:
+        name, _, value = word.partition("=")
+        if name == "--bind":
+            lines.append(f"are_bound {quoted(value)}")
     if not options.shareable:
         lines.append("nc_odd=1")
     return "".join(f"{line}\n" for line in lines)
-
-
-def _words(words: Sequence[str]) -> str:
-    return " ".join(quoted(word) for word in words)

@@ -28,6 +28,7 @@ COMMANDS = ("smallhello", "smallexit", "smallargs", "smallsh")
 START = """
 export NEUROCOMMAND_WARM=1
 is_warm() { [ "$(smallsh -c 'echo $PPID; :')" = $$ ]; }
+held() { sed -n "s/^nc_held='\\([0-9]*\\)'/\\1/p" /tmp/neurocommand-$(id -u)/*/state; }
 heat() { smallhello >/dev/null; for n in $(seq 100); do is_warm && return; sleep 0.1; done; echo never warm; exit 9; }
 """
 
@@ -134,9 +135,9 @@ def test_a_hundred_first_calls_start_one_holder(warm: Warm) -> None:
 
 def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: Warm) -> None:
     script = """
-    heat; . "$0"/*/state; first=$nc_held
-    kill -9 $nc_held; smallargs cold; is_warm && echo "entered a dead one"
-    heat; . "$0"/*.1/state 2>/dev/null || . "$0"/*/state; [ $nc_held != $first ] && echo another
+    heat; first=$(held)
+    kill -9 $first; smallargs cold; is_warm && echo "entered a dead one"
+    heat; nc_held=$(held); [ $nc_held != $first ] && echo another
     pkill -9 -u $(id -u) -f '[/]holder.sh /'; sleep 1
     [ -e /proc/$nc_held ] || echo the container ended with its holder
     smallargs again
@@ -154,7 +155,7 @@ def test_what_is_no_holder_of_the_callers_is_never_entered(fault: str, warm: War
         "time": "sed -i 's/nc_held_born=[0-9]*/nc_held_born=1/' $D/state",
         # a process of somebody else's, with its right time
         "owner": "read -r stat </proc/1/stat; set -- ${stat##*) }; shift 19;"
-        ' sed -i "s/^nc_held=.*/nc_held=1/; s/nc_held_born=[0-9]*/nc_held_born=$1/" $D/state',
+        " sed -i \"s/^nc_held=.*/nc_held='1'/; s/nc_held_born=[0-9]*/nc_held_born=$1/\" $D/state",
         "link": f"mv {warm.place} ~/aside; ln -s ~/aside {warm.place}",
         "nobody": "sed -i 's/^nc_held=.*/nc_held=999999999/' $D/state",
     }
@@ -245,7 +246,7 @@ def test_where_there_is_no_user_namespace_calls_stay_cold_without_a_word(warm: W
     runtime.chmod(0o755)
     script = f"""
     export NEUROCOMMAND_RUNTIME={runtime}
-    smallargs 1; sleep 1; smallargs 2; smallargs 3; grep -c '^nc_held=$' {warm.place}/*/state
+    smallargs 1; sleep 1; smallargs 2; smallargs 3; grep -c "^nc_held=''" {warm.place}/*/state
     pgrep -u $(id -u) -f '[/]holder.sh /' || echo none
     """
     assert warm.session(script).splitlines() == ["direct 1", "direct 2", "direct 3", "1", "none"]
@@ -256,9 +257,9 @@ def test_on_a_publisher_no_holder_is_started(warm: Warm) -> None:
     """It would keep the repository mounted: seen in a mount namespace whose /etc is that of a publisher."""
     script = f"""
     mount -t tmpfs tmpfs /etc && mkdir -p /etc/cvmfs/repositories.d/x && touch /etc/cvmfs/repositories.d/x/server.conf
-    mkdir ~/slot.lock
-    NEUROCOMMAND_KEY=k sh '{warm.release}/holder.sh' ~/slot $$ 1 60 touch ~/started
-    ls -d ~/started ~/slot* 2>/dev/null
+    mkdir -m 700 ~/holders; mkdir ~/holders/{RELEASE}-1-1.lock
+    NEUROCOMMAND_KEY=k sh '{warm.release}/holder.sh' ~/holders {RELEASE}-1-1 60 / '{warm.release}' touch ~/started
+    ls -d ~/started ~/holders/* 2>/dev/null; rmdir ~/holders
     """
     done = warm.user.run(["unshare", "-rm", "sh", "-c", script])
     assert (done.stdout, done.stderr) == (b"", b"")

@@ -41,6 +41,21 @@ def test_the_pass_list_and_nothing_else(shell: tuple[str, ...], bench: Bench) ->
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+def test_a_line_of_a_value_is_no_variable(shell: tuple[str, ...], bench: Bench) -> None:
+    bench.given(shell=shell, SCRIPT="x\nexport OMP_NUM_THREADS=4\nexport MINE=1", NEUROCOMMAND_PASS="MINE")
+    assert not [name for name in bench.environment() if name.startswith("APPTAINERENV_")]
+
+
+def test_functions_of_the_callers_bash_do_not_count(bench: Bench) -> None:
+    functions = {
+        f"BASH_FUNC_{name}%%": "() { echo PWNED; }" for name in ("cd", "command", "printf", "test", "readlink")
+    }
+    given = bench.given("x", shell=("bash", "--posix"), TMPDIR=str(bench.root), HOME="/home/me", **functions)
+    assert given[-2:] == ["tool", "x"]
+    assert "PWNED" not in given
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 @pytest.mark.parametrize("between", [" ", ",", ":", "  ,: "])
 def test_the_users_own_list(between: str, shell: tuple[str, ...], bench: Bench) -> None:
     asked = between.join(("SUBJECTS_DIR", "FS_*", "IFS", "PATH"))
@@ -212,22 +227,38 @@ def as_somebody(bench: Bench, script: str) -> subprocess.CompletedProcess[bytes]
     return subprocess.CompletedProcess([], running.returncode, output, errors)
 
 
+def plain(bench: Bench) -> Path:
+    """Let the runtime look like one without set-uid, behind a link; return where its starters are."""
+    real = bench.root / "opt" / "bin" / "apptainer"
+    real.parent.mkdir(parents=True)
+    bench.runtime.rename(real)
+    bench.runtime.symlink_to(real)
+    starters = bench.root / "opt" / "libexec" / "apptainer" / "bin"
+    starters.mkdir(parents=True)
+    (starters / "starter").touch(0o755)
+    return starters
+
+
 def test_without_user_namespaces_one_line_names_the_remedy(bench: Bench) -> None:
+    starters = plain(bench)
     script = f"echo 0 >/proc/sys/user/max_user_namespaces; somebody {bench.tool}"
     done = as_somebody(bench, script)
     remedy = "ask for `sysctl user.max_user_namespaces=15000`, or for the set-uid package of the runtime"
     expected = f"tool: user namespaces are switched off here: {remedy}\n"
     assert (done.returncode, done.stdout, done.stderr.decode()) == (126, b"", expected)
     # a set-uid runtime needs none
-    suid = bench.runtime.parent.parent / "libexec/apptainer/bin/starter-suid"
-    suid.parent.mkdir(parents=True)
-    suid.touch()
-    suid.chmod(0o4755)
+    (starters / "starter-suid").touch()
+    (starters / "starter-suid").chmod(0o4755)
     done = as_somebody(bench, script)
     assert (done.returncode, done.stderr) == (0, b"")
+    # and of one that is put together in another way nothing is known: it speaks for itself
+    for name in ("starter", "starter-suid"):
+        (starters / name).unlink()
+    assert as_somebody(bench, script).returncode == 0
 
 
 def test_without_fuse_one_line_names_the_remedy(bench: Bench) -> None:
+    plain(bench)
     bench.write(image_format="sif")
     image = bench.directory / f"{RELEASE.id}.simg"
     image.rmdir()

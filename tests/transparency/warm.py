@@ -34,7 +34,7 @@ def is_warm(user: User, directory: Path) -> bool:
     """
     for path in _place(user).glob("*/state"):
         with contextlib.suppress(OSError):
-            if f"{directory}/" in (text := path.read_text()) and "nc_held_born=" in text:
+            if f"{directory}/" in (text := path.read_text()) and " nc_held_wdns=" in text:
                 return True
     return False
 

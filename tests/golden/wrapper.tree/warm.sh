@@ -3,30 +3,96 @@
 # container that an earlier one of this session has left running with the same options; where there is none, one is
 # started beside this call (holder.sh), which goes on as a cold one.
 #
-# A holder belongs to one user, one session (or task of a Slurm job), one release and one set of options. Its directory
-# <place>/<release>-<process>-<time>.<n>/ holds `state`, to be sourced, and `environment`, what a command's environment
-# is there before the caller's variables; `used` is touched by each call.
-born() { # PROCESS: sets nc_born to the time at which a living process began; fails where it is dead
+# A holder belongs to one user, one session (or task of a Slurm job), one release and one set of options. In its
+# directory <place>/<release>-<process>-<time>.<n>/ stand `state`, to be sourced, and `used`, to which each call adds a
+# line. The place may be in /tmp, where others can put things in the way: so what is read and written is judged once it
+# is open, never by its name.
+born() { # PROCESS: sets nc_born to the time at which a living process began; fails where it is dead, or nobody can tell
     nc_born=
     case $1 in '' | 0 | *[!0-9]*) return 1 ;; esac
     [ -r "/proc/$1/stat" ] && read -r nc_value 2>/dev/null <"/proc/$1/stat" || return 1
     # proc(5): the name in brackets may hold anything; the state follows, and 19 fields later the time
     # shellcheck disable=SC2086
     set -- ${nc_value##*) }
+    [ "$#" -ge 20 ] || return 1
     case $1 in [ZX]) return 1 ;; esac
     shift 19
     nc_born=$1
 }
 
+lives() { # PROCESS TIME: is the process that began then
+    born "$1" && [ "$nc_born" = "$2" ]
+}
+
+take() { # FILE: sources a state, if it is one that the caller's own holder wrote
+    {
+        [ -O /proc/self/fd/7 ] && read -r nc_line <&7 && [ "$nc_line" = '# holder of small_1.0_20260102' ] && . /proc/self/fd/7
+    } 2>/dev/null 7<"$1"
+}
+
+tell() { # WORDS: adds a line to the file that the holder itself has open
+    {
+        [ /proc/self/fd/7 -ef "/proc/$nc_held_holder/fd/5" ] && printf '%s\n' "$1" >&7
+    } 2>/dev/null 7>>"$nc_dir/used"
+}
+
+is_current() { # what the container was started with may have been replaced since: the image, a directory, a mount
+    [ "/proc/$nc_held_holder/fd/4" -ef "$nc_image" ] || return 1
+    [ "/proc/$nc_held/root$nc_cwd" -ef . ] || [ "$nc_start" = / ] || return 1
+    IFS=$nc_newline
+    # shellcheck disable=SC2086
+    set -- $nc_bound
+    IFS=$nc_blanks
+    while [ "$#" -gt 1 ]; do
+        [ "/proc/$nc_held/root$2" -ef "$1" ] || return 1
+        shift 2
+    done
+    # a file that was replaced is not bound any more, and what was read only could be written
+    IFS=$nc_newline
+    # shellcheck disable=SC2086
+    set -- $nc_sealed
+    IFS=$nc_blanks
+    for nc_value; do
+        [ ! -w "/proc/$nc_held/root$nc_value" ] || return 1
+    done
+}
+
+find_program() { # sets nc_program to the command's path in the container, as the runtime finds it; fails without one
+    [ "/proc/$nc_held/root$nc_cwd" -ef . ] || return 1
+    IFS=:
+    # shellcheck disable=SC2086
+    set -- $nc_held_path
+    IFS=$nc_blanks
+    for nc_program; do
+        nc_program=$nc_program/$nc_command nc_value=/proc/$nc_held/root$nc_program
+        # the target of a link would be looked for outside
+        if [ -h "$nc_value" ] || { [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; }; then return 0; fi
+    done
+    return 1
+}
 
 enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_held
+    # the runtime opens what is closed
+    [ -e /proc/self/fd/0 ] || exec </dev/null
+    [ -e /proc/self/fd/1 ] || exec >/dev/null
+    [ -e /proc/self/fd/2 ] || exec 2>/dev/null
     IFS=$nc_newline
-    for nc_name in $nc_passed; do eval "nc_kept_$nc_name=\$$nc_name"; done
+    for nc_name in $nc_passed; do
+        # what the caller set as APPTAINERENV_* is in the holder's environment, and counts more
+        if eval "[ -z \"\${APPTAINERENV_$nc_name+x}\${SINGULARITYENV_$nc_name+x}\" ]"; then
+            eval "nc_kept_$nc_name=\$$nc_name"
+        fi
+    done
     for nc_name in $nc_names; do
         case $nc_name in SHELLOPTS | BASHOPTS) ;; *) unset "$nc_name" ;; esac
     done
-    . "$nc_dir/environment"
-    for nc_name in $nc_passed; do eval "export $nc_name=\"\$nc_kept_$nc_name\""; done
+    # bash speaks of languages that the host does not have
+    {
+        nc_environment
+        for nc_name in $nc_passed; do
+            eval "[ -z \"\${nc_kept_$nc_name+x}\" ] || export $nc_name=\"\$nc_kept_$nc_name\""
+        done
+    } 2>/dev/null
     unset IFS OLDPWD
     export PWD="$nc_cwd"
     if [ -n "$nc_held_inner" ]; then
@@ -38,142 +104,85 @@ enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_hel
     if [ -n "$nc_held_wdns" ]; then set -- "--wdns=$nc_cwd" -- "$@"; else set -- -- "$@"; fi
     set -- "$nc_held_setpriv" --no-new-privs \
         "$nc_held_nsenter" --target "$nc_held" --user --mount --preserve-credentials "$@"
+    case ${BASH_VERSION-} in
+    '') exec "$@" ;;
+    esac
     # bash hands down what dash drops: functions, names that no variable can have, and one of its own
-    if [ -n "${BASH_VERSION-}" ]; then
-        # shellcheck disable=SC2086,SC3044  # several words in one variable
-        for nc_name in $(compgen -A function); do unset -f "$nc_name"; done
-        # shellcheck disable=SC2086
-        exec "$nc_held_env" -u _ -u SHLVL -u SHELLOPTS -u BASHOPTS $nc_unnamed "$@"
-    fi
-    exec "$@"
+    # shellcheck disable=SC3044
+    for nc_name in $(compgen -A function); do unset -f "$nc_name"; done
+    # shellcheck disable=SC3045
+    while IFS='' read -r -d '' nc_line; do
+        nc_line=${nc_line%%=*}
+        case $nc_line in [0-9]* | *[!A-Za-z0-9_]*) set -- -u "$nc_line" "$@" ;; esac
+    done </proc/self/environ
+    exec "$nc_held_env" -u _ -u SHLVL -u SHELLOPTS -u BASHOPTS "$@"
 }
 
-warm() { # ARGUMENT...
-    [ -r /proc/self/stat ] && read -r nc_value </proc/self/stat || return 0
+warm() { # OPTION... IMAGE COMMAND ARGUMENT...
+    # root is the same one inside, and could change what other calls see
+    [ "${nc_uid:-0}" != 0 ] && [ -r . ] && [ -x . ] && born $$ || return 0
+    nc_mine=$nc_born
     nc_value=${nc_value##*) } && nc_value=${nc_value#* * * }
     # The session's leader; below Slurm that is dead from the beginning, and the task ends with its step. Who leads a
     # session of his own has nobody who calls again.
-    for nc_anchor in "${SLURM_TASK_PID-}" "${nc_value%% *}" ''; do
-        if born "$nc_anchor"; then break; fi
-    done
-    [ -n "$nc_born" ] && [ "$nc_anchor" != $$ ] || return 0
-    nc_place=/tmp/neurocommand-$nc_uid
-    if [ -d "${XDG_RUNTIME_DIR:-/}" ] && [ -O "${XDG_RUNTIME_DIR:-/}" ] && [ "$nc_uid" != 0 ]; then
-        nc_place=$XDG_RUNTIME_DIR/neurocommand
+    nc_anchor=${SLURM_TASK_PID-} nc_began=${nc_value%% *}
+    if ! { born "$nc_anchor" && [ -O "/proc/$nc_anchor" ]; }; then
+        nc_anchor=$nc_began
+        born "$nc_anchor" || return 0
     fi
-    nc_slot=$nc_place/small_1.0_20260102-$nc_anchor-$nc_born
-    # the runtime passes these, too; SLURM and the like are in nc_passed already
+    [ "$nc_anchor" != $$ ] || return 0
+    nc_place=/tmp/neurocommand-$nc_uid
+    if [ -d "${XDG_RUNTIME_DIR:-/}" ] && [ -O "${XDG_RUNTIME_DIR:-/}" ]; then nc_place=$XDG_RUNTIME_DIR/neurocommand; fi
+    nc_slot=small_1.0_20260102-$nc_anchor-$nc_born nc_began=$nc_born
+    # the runtime passes these, too
     for nc_name in http_proxy HTTP_PROXY https_proxy HTTPS_PROXY no_proxy NO_PROXY all_proxy ALL_PROXY ftp_proxy FTP_PROXY; do
         eval "[ -z \"\${$nc_name+x}\" ] || nc_passed=\${nc_passed}$nc_name\$nc_newline"
     done
     nc_start=/
-    is_shown "$nc_cwd" || nc_start=$nc_cwd nc_key="$nc_key${nc_newline}in $nc_cwd"
-    [ -r . ] && [ -x . ] || return 0
-    if [ -d "$nc_place" ]; then
-        [ -O "$nc_place" ] && [ ! -h "$nc_place" ] || return 0
-        nc_began=$nc_born
-        for nc_line in 1 2 3 4 5 6 7 8; do
-            nc_dir=$nc_slot.$nc_line nc_held_key=
-            # its holder may take the directory away at any moment
-            if [ -f "$nc_dir/state" ]; then command . "$nc_dir/state" 2>/dev/null; fi
-            [ "$nc_held_key" = "$nc_key" ] || continue
-            [ -n "$nc_held" ] || return 0
-            # only a holder that lives and is the caller's own
-            if ! { born "$nc_held" && [ "$nc_born" = "$nc_held_born" ] && [ -O "/proc/$nc_held" ]; }; then continue; fi
-            if ! is_current; then
-                true 2>/dev/null >"$nc_dir/stale"
-                continue
-            fi
-            # where its directory is gone, it is about to end
-            if find_program && true 2>/dev/null >"$nc_dir/used"; then
-                keep_user_variables
-                shift "$((nc_count + 2))"
-                enter "$@"
-            fi
-            return 0
-        done
-        nc_born=$nc_began
-    fi
+    case $nc_cwd/ in
+    "${HOME:-/tmp}"/*) ;;
+    *) is_shown "$nc_cwd" || nc_start=$nc_cwd nc_key="$nc_key${nc_newline}in $nc_cwd" ;;
+    esac
+    for nc_line in 1 2 3 4 5 6 7 8; do
+        nc_dir=$nc_place/$nc_slot.$nc_line nc_held_key=
+        { [ -f "$nc_dir/state" ] && take "$nc_dir/state" && [ "$nc_held_key" = "$nc_key" ]; } || continue
+        # there it is known that calls have to stay cold
+        [ -n "$nc_held" ] || return 0
+        # only a holder that lives and is the caller's own
+        { lives "$nc_held" "$nc_held_born" && [ -O "/proc/$nc_held" ]; } || continue
+        if ! is_current; then
+            tell stale
+            continue
+        fi
+        # where its directory is gone, it is about to end
+        if find_program && tell "$$ $nc_mine"; then
+            shift "$((nc_count + 2))"
+            enter "$@"
+        fi
+        return 0
+    done
     start "$@"
 }
 
-is_current() { # what the container was started with may have been replaced since: a directory made anew, a mount
-    [ "/proc/$nc_held/root$nc_cwd" -ef . ] || [ "$nc_start" = / ] || return 1
-    IFS=$nc_newline
-    for nc_name in $nc_bound; do
-        if ! [ "/proc/$nc_held/root$nc_name" -ef "$nc_name" ]; then
-            IFS=$nc_blanks
-            return 1
-        fi
-    done
-    # a file that was replaced is not bound any more, and what was read only could be written
-    for nc_name in $nc_sealed; do
-        if [ -w "/proc/$nc_held/root$nc_name" ]; then
-            IFS=$nc_blanks
-            return 1
-        fi
-    done
-    IFS=$nc_blanks
-}
-
-find_program() { # sets nc_program to the command's path in the container, as the runtime finds it; fails without one
-    [ "/proc/$nc_held/root$nc_cwd" -ef . ] || return 1
-    IFS=:
-    for nc_program in $nc_held_path; do
-        nc_program=$nc_program/$nc_command nc_value=/proc/$nc_held/root$nc_program
-        # the target of a link would be looked for outside
-        if [ -h "$nc_value" ] || { [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; }; then
-            IFS=$nc_blanks
-            return 0
-        fi
-    done
-    IFS=$nc_blanks
-    return 1
-}
-
-# What the caller set as APPTAINERENV_* is in the holder's environment, and counts more.
-keep_user_variables() {
-    IFS=$nc_newline nc_value=$nc_passed nc_passed=
-    for nc_name in $nc_value; do
-        eval "[ -n \"\${APPTAINERENV_$nc_name+x}\${SINGULARITYENV_$nc_name+x}\" ]" ||
-            nc_passed=$nc_passed$nc_name$nc_newline
-    done
-    IFS=$nc_blanks nc_unnamed=
-    if [ -n "${BASH_VERSION-}" ]; then
-        for nc_value in $(env | sed -n 's/^\([^=]*[^A-Za-z0-9_=][^=]*\)=.*/-u \1/p'); do
-            nc_unnamed="$nc_unnamed $nc_value"
-        done
-    fi
-}
-
 start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of all calls that find none
-    for nc_name in setsid setpriv nsenter xargs mkfifo find; do
+    for nc_name in setsid setpriv nsenter mkfifo find tr readlink wc; do
         command -v "$nc_name" >/dev/null || return 0
     done
     [ -d "$nc_place" ] || mkdir -m 700 -- "$nc_place" 2>/dev/null
     [ -O "$nc_place" ] && [ ! -h "$nc_place" ] || return 0
-    if ! mkdir -m 700 -- "$nc_slot.lock" 2>/dev/null; then
-        # whoever took it may have been killed
-        nc_began=$nc_born
-        if [ -f "$nc_slot.lock/owner" ] && read -r nc_name nc_to <"$nc_slot.lock/owner" &&
-            ! { born "$nc_name" && [ "$nc_born" = "$nc_to" ]; }; then
-            rm -rf -- "$nc_slot.lock"
-        fi
-        nc_born=$nc_began
+    if ! mkdir -m 700 -- "$nc_place/$nc_slot.lock" 2>/dev/null; then
+        (cd -P -- "$nc_place" && sh "$nc_release/holder.sh" --unlock "$nc_slot") 2>/dev/null
         return 0
     fi
-    # until the holder puts its own name there
-    nc_began=$nc_born
-    born $$ && printf '%s %s\n' "$$" "$nc_born" 2>/dev/null >"$nc_slot.lock/owner"
-    nc_born=$nc_began
     (
         (
             nc_line=0 nc_to=$#
             for nc_value in "$@"; do
-                [ "$nc_line" -gt "$nc_count" ] || set -- "$@" "$nc_value"
+                [ "$nc_line" -ge "$nc_count" ] || set -- "$@" "$nc_value"
                 nc_line=$((nc_line + 1))
             done
             shift "$nc_to"
+            export NEUROCOMMAND_KEY="$nc_key"
             IFS=$nc_newline
             for nc_name in $nc_names; do
                 case $nc_name in
@@ -182,9 +191,8 @@ start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of
                 esac
             done
             IFS=$nc_blanks
-            export "${nc_prefix}_NO_EVAL=1" NEUROCOMMAND_KEY="$nc_key"
-            [ "$nc_start" != / ] || cd /
-            exec setsid sh "$nc_release/holder.sh" "$nc_slot" "$nc_anchor" "$nc_born" "$nc_idle" \
+            export "${nc_prefix}_NO_EVAL=1" NEUROCOMMAND_KEY
+            exec setsid sh "$nc_release/holder.sh" "$nc_place" "$nc_slot" "$nc_idle" "$nc_start" "$nc_image" \
                 "$nc_runtime" --silent exec --cleanenv --pwd "$nc_start" "$@"
         ) </dev/null >/dev/null 2>&1 &
     )

@@ -125,20 +125,21 @@ for nc_name in $nc_value; do
     DISPLAY | WAYLAND_DISPLAY | LANG | LANGUAGE | LC_* | TZ | TERM | OMP_* | MKL_* | SLURM_* | PMI_* | PMIX_* | \
         OPENBLAS_NUM_THREADS | ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS | \
         CUDA_VISIBLE_DEVICES | NVIDIA_VISIBLE_DEVICES | ROCR_VISIBLE_DEVICES | HIP_VISIBLE_DEVICES)
-        nc_passed=$nc_passed$nc_name$nc_newline
+        # what looks like a name may be a line of another one's value
+        eval "[ -z \"\${$nc_name+x}\" ] || nc_passed=\${nc_passed}$nc_name\$nc_newline"
         ;;
     APPTAINERENV_* | SINGULARITYENV_*) eval "nc_key=\$nc_key\$nc_newline\$nc_name=\$$nc_name" ;;
     APPTAINER_* | SINGULARITY_*)
         eval "nc_key=\$nc_key\$nc_newline\$nc_name=\$$nc_name"
         case ${nc_name#*_} in
-        BIND | BINDPATH | MOUNT | NO_EVAL | USERNS | CACHEDIR | TMPDIR | CONFIGDIR | HOME | NV | ROCM) ;;
+        BIND | BINDPATH | NO_EVAL | USERNS | CACHEDIR | TMPDIR | CONFIGDIR | HOME | NV | ROCM) ;;
         *) nc_odd=1 ;;
         esac
         ;;
     TMPDIR | XAUTHORITY | XDG_RUNTIME_DIR | HOME | PATH | PWD | IFS) ;;
     nc_*) nc_odd=1 ;;
     *)
-        if [ -n "$nc_asked" ] && is_asked "$nc_name"; then
+        if [ -n "$nc_asked" ] && is_asked "$nc_name" && eval "[ -n \"\${$nc_name+x}\" ]"; then
             nc_passed=$nc_passed$nc_name$nc_newline
             case $nc_name in LD_* | GLIBC_TUNABLES) nc_odd=1 ;; esac
         fi
@@ -163,8 +164,27 @@ bind() { # SOURCE [DESTINATION [ro]]: sets nc_flag and nc_place; --mount takes a
     *) nc_flag=--bind nc_place=$1:$nc_to${3:+:$3} ;;
     esac
     nc_key=$nc_key$nc_newline$nc_place
+    is_bound "$1" "$nc_to"
     [ -z "${3-}" ] || nc_sealed=$nc_sealed$nc_to$nc_newline
-    [ "$1" != "$nc_to" ] || nc_shown=$nc_shown$1$nc_newline nc_bound=$nc_bound$1$nc_newline
+}
+is_bound() { # SOURCE DESTINATION: remembers it; of a pair a line each, in nc_bound
+    case $1$2 in *"$nc_newline"*) nc_odd=1 ;; esac
+    nc_bound=$nc_bound$1$nc_newline$2$nc_newline
+    [ "$1" != "$2" ] || nc_shown=$nc_shown$1$nc_newline
+}
+are_bound() { # SOURCE[:DESTINATION[:OPTIONS]],...: as the runtime reads it
+    IFS=,
+    for nc_value in $1; do
+        case $nc_value in
+        '') ;;
+        [!/]* | *\\*) nc_odd=1 ;;
+        *)
+            nc_to=${nc_value#*:}
+            is_bound "${nc_value%%:*}" "${nc_to%%:*}"
+            ;;
+        esac
+    done
+    IFS=$nc_blanks
 }
 csv() { # TEXT: sets nc_csv, every " doubled
     nc_csv='' nc_value=$1
@@ -176,8 +196,8 @@ csv() { # TEXT: sets nc_csv, every " doubled
     done
     nc_csv=$nc_csv$nc_value
 }
-# Directories that the container shows anyway, with all below them.
-nc_bound='' nc_sealed='' nc_shown=/tmp$nc_newline/var/tmp$nc_newline${HOME:-/tmp}$nc_newline
+# Directories that the container shows anyway, with all below them; the home directory is that of the user database.
+nc_bound='' nc_sealed='' nc_shown=/tmp$nc_newline/var/tmp$nc_newline
 is_shown() { # PATH
     IFS=$nc_newline
     for nc_value in $nc_shown; do
@@ -191,13 +211,9 @@ is_shown() { # PATH
     IFS=$nc_blanks
     return 1
 }
-IFS=,
-nc_line=${APPTAINER_BINDPATH-},${SINGULARITY_BINDPATH-},${APPTAINER_BIND-},${SINGULARITY_BIND-}
-for nc_value in $nc_line; do
-    nc_to=${nc_value#*:}
-    [ "${nc_value%%:*}" != "${nc_to%%:*}" ] || nc_shown=$nc_shown${nc_to%%:*}$nc_newline
+for nc_line in "${APPTAINER_BINDPATH-}" "${SINGULARITY_BINDPATH-}" "${APPTAINER_BIND-}" "${SINGULARITY_BIND-}"; do
+    are_bound "$nc_line"
 done
-IFS=$nc_blanks
 
 bind_if_there() { # SOURCE [DESTINATION [ro]]
     [ -e "${1-}" ] && bind "$@"
@@ -300,8 +316,12 @@ if [ -n "${neurodesk_singularity_opts-}" ]; then
     nc_to=$#
     set -- $neurodesk_singularity_opts "$@"
     nc_count=$((nc_count + $# - nc_to))
-    for nc_value in $neurodesk_singularity_opts; do
-        case $nc_value in --nv | --rocm | --bind=* | --env=* | --cleanenv | -e) ;; *) nc_odd=1 ;; esac
+    for nc_line in $neurodesk_singularity_opts; do
+        case $nc_line in
+        --nv | --rocm | --cleanenv | -e) ;;
+        --bind=*) are_bound "${nc_line#--bind=}" ;;
+        *) nc_odd=1 ;;
+        esac
     done
 fi
 
@@ -336,18 +356,20 @@ IFS=$nc_blanks
 export "${nc_prefix}_NO_EVAL=1"
 if [ -n "$nc_cwd" ]; then set -- --pwd "$nc_cwd" "$@"; fi
 
-# What a container cannot be started without, and what to do about it: only where the runtime is not set-uid.
-is_setuid() {
-    nc_value=$(command -v "$nc_runtime") && nc_value=${nc_value%/*}/..
+# What a container cannot be started without, and what to do about it: only where the runtime is surely not set-uid.
+is_plain() {
+    nc_value=$(command -v "$nc_runtime") && nc_value=$(readlink -f -- "$nc_value") && nc_value=${nc_value%/*}/..
     set +f
-    for nc_place in "$nc_value"/libexec/*/bin/starter-suid "$nc_value"/lib/*/*/bin/starter-suid; do
-        if [ -u "$nc_place" ]; then
-            set -f
-            return 0
+    nc_to=1
+    for nc_place in "$nc_value"/libexec/*/bin/starter "$nc_value"/lib/*/bin/starter "$nc_value"/lib/*/*/bin/starter; do
+        [ ! -x "$nc_place" ] || nc_to=0
+        if [ -u "$nc_place-suid" ]; then
+            nc_to=1
+            break
         fi
     done
     set -f
-    return 1
+    return "$nc_to"
 }
 is_positive() { # FILE: read byte by byte, as dash does, such a file gives its first digit only
     nc_value=
@@ -355,7 +377,7 @@ is_positive() { # FILE: read byte by byte, as dash does, such a file gives its f
     [ "$nc_value" != 0 ]
 }
 for nc_line in /proc/sys/user/max_user_namespaces /proc/sys/kernel/unprivileged_userns_clone; do
-    if [ -r "$nc_line" ] && ! is_positive "$nc_line" && [ "$nc_uid" != 0 ] && ! is_setuid; then
+    if [ -r "$nc_line" ] && ! is_positive "$nc_line" && [ "$nc_uid" != 0 ] && is_plain; then
         case $nc_line in *namespaces) nc_value=user.max_user_namespaces=15000 ;; *) nc_value=kernel.unprivileged_userns_clone=1 ;; esac
         fail 126 "user namespaces are switched off here: ask for \`sysctl $nc_value\`, or for the set-uid package of the runtime"
     fi
