@@ -34,7 +34,7 @@ def is_warm(user: User, directory: Path) -> bool:
     """
     for path in _place(user).glob("*/state"):
         with contextlib.suppress(OSError):
-            if f"{directory}/" in (text := path.read_text()) and " nc_held_wdns=" in text:
+            if f"{directory}/" in (text := path.read_text(errors="replace")) and " nc_held_wdns=" in text:
                 return True
     return False
 
@@ -48,9 +48,9 @@ def is_holder(process: int) -> bool:
 
 
 def settle(user: User) -> None:
-    """Wait until no holder is just being started."""
+    """Wait until no holder is just being started; where who did so was killed, the next call sees that."""
     deadline = time.monotonic() + PATIENCE
-    while any(one.endswith(".lock") for one in holders(user)):
+    while any(state(int(path.name.split("-")[0])) not in ("", "Z") for path in _place(user).glob("*.lock/*-*")):
         assert time.monotonic() < deadline, holders(user)
         time.sleep(0.02)
 

@@ -31,13 +31,15 @@ lives() { # PROCESS TIME: is the process that began then
 }
 
 if [ "$1" = --unlock ]; then
+    set +f
     nc_value=
-    if [ -f "$2.lock/owner" ]; then
-        read -r nc_name nc_value <"$2.lock/owner"
-        lives "$nc_name" "$nc_value" || rm -rf -- "./$2.lock"
-    elif [ -n "$(find "./$2.lock" -maxdepth 0 -mmin +1 2>/dev/null)" ]; then
-        rm -rf -- "./$2.lock"
-    fi
+    for nc_name in "./$2.lock"/[0-9]*-[0-9]*; do
+        [ -d "$nc_name" ] || continue
+        nc_value=${nc_name##*/}
+        if lives "${nc_value%-*}" "${nc_value#*-}"; then exit 0; fi
+        nc_value=dead
+    done
+    if [ -n "$nc_value" ] || [ -n "$(find "./$2.lock" -maxdepth 0 -mmin +1 2>/dev/null)" ]; then rm -rf -- "./$2.lock"; fi
     exit 0
 fi
 
@@ -45,7 +47,7 @@ trap '' HUP INT QUIT TSTP TTIN TTOU
 # All that follows stays in the directory that is judged here, whatever becomes of its name.
 cd -P -- "$1" && [ -O . ] && [ -n "$(find . -maxdepth 0 -perm 700)" ] && [ -d "./$2.lock" ] || exit 1
 if [ -z "${NEUROCOMMAND_CLOSED-}" ]; then
-    born $$ && printf '%s %s\n' "$$" "$nc_born" >"./$2.lock/owner"
+    born $$ && mkdir "./$2.lock/$$-$nc_born"
 fi
 
 # What the first caller has open must not stay open: whoever reads a pipe's other end waits for all of its writers.

@@ -174,6 +174,8 @@ start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of
         (cd -P -- "$nc_place" && sh "$nc_release/holder.sh" --unlock "$nc_slot") 2>/dev/null
         return 0
     fi
+    # who holds the lock, as the name of a directory, which cannot be led elsewhere; the holder puts its own there
+    mkdir -m 700 -- "$nc_place/$nc_slot.lock/$$-$nc_mine" 2>/dev/null
     (
         (
             nc_line=0 nc_to=$#
