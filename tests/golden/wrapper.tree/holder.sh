@@ -32,14 +32,15 @@ lives() { # PROCESS TIME: is the process that began then
 
 if [ "$1" = --unlock ]; then
     set +f
-    nc_value=
     for nc_name in "./$2.lock"/[0-9]*-[0-9]*; do
         [ -d "$nc_name" ] || continue
         nc_value=${nc_name##*/}
         if lives "${nc_value%-*}" "${nc_value#*-}"; then exit 0; fi
-        nc_value=dead
     done
-    if [ -n "$nc_value" ] || [ -n "$(find "./$2.lock" -maxdepth 0 -mmin +1 2>/dev/null)" ]; then rm -rf -- "./$2.lock"; fi
+    # a holder may need a moment until its name is there; 6 seconds, where find knows parts of a minute
+    nc_value=$(find "./$2.lock" -maxdepth 0 -mmin +0.1 2>/dev/null) ||
+        nc_value=$(find "./$2.lock" -maxdepth 0 -mmin +1 2>/dev/null)
+    [ -z "$nc_value" ] || rm -rf -- "./$2.lock"
     exit 0
 fi
 
