@@ -90,7 +90,7 @@ class Warm:
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="module", params=["sif", "tree"])
+@pytest.fixture(scope="module", params=["sif", pytest.param("tree", marks=pytest.mark.full)])
 def warm(request: pytest.FixtureRequest, small_sif: Path, ordinary_user: User) -> Iterator[Warm]:
     made = Warm(ordinary_user, ordinary_user.home / f"warm {request.param}")
     (made.release / "bin").mkdir(parents=True)
