@@ -173,16 +173,16 @@ def test_nothing_deployed_is_no_damage(tmp_path: Path) -> None:
     assert "warning" not in done.err
 
 
-def test_the_answer_is_fast(host: Host) -> None:
-    """384 releases with 100 commands each; in processor seconds, since machines may be busy."""
-    for number in range(384):
-        deploy(host.root, Release(f"app{number}", "1.0", "20260101"), *(f"tool{number}x{one}" for one in range(100)))
+def test_the_answer_takes_one_file_and_not_every_record(host: Host) -> None:
+    """Records that say nothing any more, of the same time as before: whoever read one would see it."""
+    for number in range(20):
+        deploy(host.root, Release(f"app{number}", "1.0", "20260101"), f"tool{number}x7")
     indexing.renew(host.root, None)
-    before = os.times()
-    assert host.ids("tool200x7") == ["app200_1.0_20260101"]
-    after = os.times()
-    seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    assert seconds < 1.0
+    for path in host.root.containers.glob("*/record.json"):
+        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+        path.write_text("nothing")
+        os.utime(path, ns=times)
+    assert host.ids("tool2x7") == ["app2_1.0_20260101"]
 
 
 # --- run ------------------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_the_answer_is_fast(host: Host) -> None:
 
 def wrap(root: Root, release: Release, name: str, text: str) -> None:
     path = root.release(release).wrappers / name
-    path.write_text(f"#!/bin/sh\ncommand={name}\n{text}")
+    path.write_text(f"#!/bin/sh\nnc_command={name}\n{text}")
     path.chmod(0o755)
 
 
