@@ -79,12 +79,19 @@ def test_examples_do_what_they_show(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_one(tmp_path: Path) -> None:
-    (example,) = blocks("yaml")
+    example, wrappers = blocks("yaml")
     path = tmp_path / "neurocommand.yaml"
     path.write_text(example, encoding="utf-8")
     settings = config.load(path, {})
     assert [store.name for store in settings.stores] == ["bucket", "rack", "public"]
     assert settings.root == Path("/srv/neuro/root")
+    path.write_text(wrappers, encoding="utf-8")
+    shown = config.load(path, {}).wrappers
+    assert (shown.gpu, shown.warm, shown.warm_idle, shown.passed) == ("auto", False, 600, ("SUBJECTS_DIR", "FS_*"))
+    assert [(bind.source, bind.destination, bind.read_only) for bind in shown.binds] == [
+        ("/scratch", "/scratch", False),
+        ("/data/licences", "/licences", True),
+    ]
 
 
 def test_the_retirement_is_one() -> None:

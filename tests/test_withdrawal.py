@@ -95,7 +95,7 @@ def test_its_commands_say_why_and_exit_with_69(root: Root, tmp_path: Path) -> No
         done = subprocess.run([path, "-x"], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (69, "", f"{name}: {SAID}\n")
     sourced = subprocess.run(
-        ["sh", "-c", "command=x; . ./wrapper.sh; echo not here"],
+        ["sh", "-c", "nc_command=x; . ./wrapper.sh; echo not here"],
         cwd=directory.path,
         capture_output=True,
         text=True,
