@@ -12,7 +12,7 @@ from neurocommand.model import DeployRecord, Notice
 from neurocommand.render import wrapper
 
 # of a live release only
-_TEXTS = ("commands.txt", "env.txt")
+_TEXTS = ("commands.txt", "env.txt", "warm.sh", "holder.sh", "udocker.sh")
 
 
 def write(directory: ReleaseDirectory, withdrawn: DeployRecord, notice: Notice, umask: int | None) -> None:

@@ -28,7 +28,7 @@ COMMANDS = ("smallhello", "smallexit", "smallargs", "smallsh")
 START = """
 export NEUROCOMMAND_WARM=1
 is_warm() { [ "$(smallsh -c 'echo $PPID; :')" = $$ ]; }
-held() { sed -n "s/^nc_held='\\([0-9]*\\)'/\\1/p" /tmp/neurocommand-$(id -u)/*/state; }
+held() { sed -n "s/^nc_held='\\([0-9]*\\)'/\\1/p" "$XDG_RUNTIME_DIR"/neurocommand/*/state; }
 heat() { smallhello >/dev/null; for n in $(seq 100); do is_warm && return; sleep 0.1; done; echo never warm; exit 9; }
 """
 
@@ -46,7 +46,12 @@ class Warm:
 
     @property
     def place(self) -> Path:
-        return Path(f"/tmp/neurocommand-{self.uid}")
+        return self.runtime / "neurocommand"
+
+    @property
+    def runtime(self) -> Path:
+        """XDG_RUNTIME_DIR, so that holders of other tests are elsewhere."""
+        return self.user.home / "run"
 
     @property
     def uid(self) -> int:
@@ -60,7 +65,8 @@ class Warm:
     def command(self, script: str) -> list[str]:
         """Return the command line of a session of its own that runs a script."""
         path = f"{self.release}/bin:{os.environ['PATH']}"
-        return ["setsid", "--wait", "env", f"PATH={path}", "bash", "-c", START + script]
+        settings = [f"PATH={path}", f"XDG_RUNTIME_DIR={self.runtime}"]
+        return ["setsid", "--wait", "env", *settings, "bash", "-c", START + script]
 
     def session(self, script: str, **options: object) -> str:
         """Run a script in a session of its own; it must succeed, and say nothing but what it is asked for."""
@@ -106,8 +112,11 @@ def warm(request: pytest.FixtureRequest, small_sif: Path, ordinary_user: User) -
         path.chmod(0o755)
     made.write(WrapperSettings())
     made.user.give(made.root)
+    made.runtime.mkdir(mode=0o700)
+    made.user.give(made.runtime)
     yield made
     made.wait_for_end()
+    shutil.rmtree(made.runtime)
     shutil.rmtree(made.root)
 
 
@@ -126,7 +135,7 @@ def test_a_hundred_first_calls_start_one_holder(warm: Warm) -> None:
     script = """
     seq 100 | xargs -P 100 -n 1 smallargs | sort -V
     for n in $(seq 100); do is_warm && break; sleep 0.1; done
-    pgrep -u $(id -u) -f '[/]holder.sh /' | wc -l
+    pgrep -u $(id -u) -f 'containers/.*/holder[.]sh ' | wc -l
     """
     lines = warm.session(script, timeout=300).splitlines()
     assert lines == [*(f"<{number}>" for number in range(1, 101)), "1"]
@@ -138,7 +147,7 @@ def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: W
     heat; first=$(held)
     kill -9 $first; smallargs cold; is_warm && echo "entered a dead one"
     heat; nc_held=$(held); [ $nc_held != $first ] && echo another
-    pkill -9 -u $(id -u) -f '[/]holder.sh /'; sleep 4
+    pkill -9 -u $(id -u) -f 'containers/.*/holder[.]sh '; sleep 4
     [ -e /proc/$nc_held ] || echo the container ended with its holder
     smallargs again
     """
@@ -259,7 +268,7 @@ def test_it_ends_after_an_idle_time_but_never_under_a_command_that_runs(warm: Wa
     script = f"""
     export NEUROCOMMAND_WRAPPER_CONF={conf}
     heat; smallsh -c 'sleep 7; cat /README.md | head -1'
-    sleep 6; pgrep -u $(id -u) -f '[/]holder.sh /' || echo ended
+    sleep 6; pgrep -u $(id -u) -f 'containers/.*/holder[.]sh ' || echo ended
     smallargs x
     """
     assert warm.session(script).splitlines() == ["# small", "ended", "<x>"]
@@ -317,7 +326,7 @@ def test_where_there_is_no_user_namespace_calls_stay_cold_without_a_word(warm: W
     script = f"""
     export NEUROCOMMAND_RUNTIME={runtime}
     smallargs 1; sleep 1; smallargs 2; smallargs 3; grep -c "^nc_held=''" {warm.place}/*/state
-    pgrep -u $(id -u) -f '[/]holder.sh /' || echo none
+    pgrep -u $(id -u) -f 'containers/.*/holder[.]sh ' || echo none
     """
     assert warm.session(script).splitlines() == ["direct 1", "direct 2", "direct 3", "1", "none"]
     shutil.rmtree(warm.place)

@@ -52,7 +52,7 @@ def settle(user: User) -> None:
     """Wait until no holder is just being started; where who did so was killed, the next call sees that."""
     deadline = time.monotonic() + PATIENCE
     while any(_is_held(path) for path in _place(user).glob("*.lock")):
-        assert time.monotonic() < deadline, holders(user)
+        assert time.monotonic() < deadline, [(process, name(process)) for process in running(user)]
         time.sleep(0.02)
 
 

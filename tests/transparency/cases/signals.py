@@ -205,11 +205,4 @@ CASES = (
         host("signals-timeout-with-SIGKILL", TIMEOUT_KILL, out=b"137\n", err=None, deviation=MOUNT, warm="host"),
         patience=1.0,
     ),
-    host(
-        "signals-a-caller-that-traps",
-        "trap 'echo caller' TERM; \"$T\" -c 'kill -TERM $PPID; echo tool' & wait $!; echo $?",
-        err=None,
-        deviation="the tool's parent is a process of the runtime",
-        warm="either",
-    ),
 )
