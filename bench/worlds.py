@@ -124,7 +124,7 @@ def wrap_root(root: Root, declarations: Collection[Declaration], commands: int) 
     for declaration in declarations:
         directory, known = root.release(declaration.release), artifact(declaration.release)
         directory.path.mkdir(parents=True, exist_ok=True)
-        contents.write(directory, found, "tree", None)
+        contents.write(directory, found, "tree", contents.Making(WrapperSettings(), Options()), None)
         revision = declaration.revised(templates.revision(WrapperSettings()))
         written = DeployRecord(
             declaration.release, known.sha256, known.size, "tree", names, declaration.categories, revision

@@ -52,8 +52,18 @@ def settle(user: User) -> None:
     """Wait until no holder is just being started; where who did so was killed, the next call sees that."""
     deadline = time.monotonic() + PATIENCE
     while any(_is_held(path) for path in _place(user).glob("*.lock")):
-        assert time.monotonic() < deadline, [(process, name(process)) for process in running(user)]
+        assert time.monotonic() < deadline, _owners(user)
         time.sleep(0.02)
+
+
+def _owners(user: User) -> list[str]:
+    """Say who holds locks, and what that process waits for."""
+    said = []
+    for path in _place(user).glob("*.lock/*-*"):
+        process = path.name.split("-")[0]
+        with contextlib.suppress(OSError):
+            said.append(f"{name(int(process))}: {Path('/proc', process, 'wchan').read_text()}")
+    return said
 
 
 def _is_held(lock: Path) -> bool:

@@ -104,7 +104,11 @@ for nc_old in small_1.0_20260102-[0-9]*-[0-9]*.[1-8] small_1.0_20260102-[0-9]*-[
 done
 set -f
 for nc_value in 1 2 3 4 5 6 7 8 none; do
-    [ "$nc_value" != none ] || give_up
+    if [ "$nc_value" = none ]; then
+        # all are taken
+        nc_dir=
+        give_up
+    fi
     nc_dir=$nc_slot.$nc_value
     if [ -f "./$nc_dir/state" ]; then
         . "./$nc_dir/state"
