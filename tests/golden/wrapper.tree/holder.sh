@@ -195,18 +195,23 @@ running() { # prints how many processes are in the container's mount namespace
         wc -l
 }
 
-ready() { # waits for the container, and sees that it can be entered
-    nc_tries=0
+ready() { # waits for the container, and sees that it can be entered; sets nc_never where no later one could be
+    nc_tries=0 nc_never=yes
     until [ -s "./$nc_dir/process" ]; do
         nc_tries=$((nc_tries + 1))
-        [ "$nc_tries" -lt 1200 ] && born "$nc_container" || return 1
+        [ "$nc_tries" -lt 1200 ] || return 1
+        born "$nc_container" || { sleep 0.2 && [ -s "./$nc_dir/process" ]; } || return 1
         sleep 0.05
     done
+    nc_never=
     read -r nc_held <"./$nc_dir/process"
     born "$nc_held" || return 1
     nc_held_born=$nc_born nc_setpriv=$(command -v setpriv) nc_nsenter=$(command -v nsenter) nc_wdns=yes nc_inner='' nc_path=
     # a set-uid runtime makes no user namespace, and others cannot be entered
-    if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then return 1; fi
+    if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then
+        nc_never=yes
+        return 1
+    fi
     case $nc_setpriv$nc_nsenter in *[!A-Za-z0-9_./+-]*) return 1 ;; esac
     nc_one=$(printf '\001')
     if grep -q "$nc_one" "/proc/$nc_held/environ"; then return 1; fi
@@ -227,8 +232,8 @@ ready() { # waits for the container, and sees that it can be entered
 }
 
 if ! { ready && write_state "$nc_held"; }; then
-    # the key is remembered, so that not every call tries again
-    write_state ''
+    # the key is remembered where not every call shall try again
+    if [ -n "$nc_never" ]; then write_state ''; else rm -rf -- "./$nc_dir"; fi
     rm -rf -- "./$nc_slot.lock"
     exec 3>&-
     wait "$nc_container"
