@@ -52,7 +52,7 @@ def main() -> None:
             try:
                 last = warm(image_format, release, directory, user, options)
             finally:
-                cool_down(release)
+                cool_down(release, user)
     measure.finish("wrapper", *last)
 
 
@@ -140,31 +140,33 @@ def at_once(wrapper: Path, user: dict[str, Any], calls: int) -> list[float]:
         return list(pool.map(lambda _: call([str(wrapper)], user), range(calls)))
 
 
+def place_of(user: dict[str, Any]) -> Path:
+    """Return where a user's holders are: these users have no XDG_RUNTIME_DIR."""
+    return Path(f"/tmp/neurocommand-{user.get('user', os.getuid())}")
+
+
 def warm_up(wrapper: Path, release: Path, user: dict[str, Any]) -> None:
     """Call once, and wait until the next calls are warm: until the container's first process runs."""
     call([str(wrapper)], user)
-    place = Path(f"/tmp/neurocommand-{user.get('user', os.getuid())}")  # where users have no XDG_RUNTIME_DIR
     deadline = time.monotonic() + 30
-    while not list(place.glob(f"{release.name}*/state")):
+    while not list(place_of(user).glob(f"{release.name}*/state")):
         if time.monotonic() > deadline:
             sys.exit("bench: no holder was started")
         time.sleep(0.05)
 
 
-def cool_down(release: Path) -> None:
-    """End the holder of a release, by its number: its container ends with it."""
-    slots = []
+def cool_down(release: Path, user: dict[str, Any]) -> None:
+    """End the holders of a release, by their numbers: a container ends with its holder; then remove their states."""
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = process.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if words[:1] == ["sh"] and len(words) > 1 and words[1] == f"{release}/holder.sh":
+        if words[:2] == ["sh", f"{release}/holder.sh"]:
             os.kill(int(process.parent.name), signal.SIGKILL)
-            slots.append(Path(words[2]))
-    time.sleep(1)
-    for slot in slots:
-        shutil.rmtree(slot.parent, ignore_errors=True)
+    time.sleep(3)
+    for state in place_of(user).glob(f"{release.name}-*"):
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def seen(wrapper: Path, directory: Path, user: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
