@@ -33,7 +33,7 @@ if [ -n "$XAUTHORITY" ] && [ -f "$XAUTHORITY" ]; then
 xauthority_opts=(--bind "$XAUTHORITY:$XAUTHORITY:ro" --env "XAUTHORITY=$XAUTHORITY")
 fi
 {runtime} --silent exec --cleanenv --env DISPLAY=$DISPLAY "${{xauthority_opts[@]}}" $neurodesk_singularity_opts --pwd "$PWD" {image} {command} "$@"
-"""  # noqa: E501
+"""  # noqa: E501  (its line)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def leftover(manifest: Manifest, root: RootView) -> tuple[Iterable[Action], Iter
 def _buried(retirement: Retirement, found: Deployed, root: RootView, told: Collection[str]) -> Retire | None:
     """Say what is left to do about a withdrawn release; None where it is nothing."""
     was, notice = found.record.withdrawn, retirement.notice
-    assert was is not None  # noqa: S101
+    assert was is not None  # noqa: S101  (the caller asks)
     # of the day on which it was withdrawn, only its record knows
     notice = replace(notice, since=notice.since or was.since)
     application = retirement.release.application

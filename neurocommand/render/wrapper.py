@@ -7,6 +7,8 @@ there is neither Apptainer nor Singularity (docs/design.md §10).
 
 from __future__ import annotations
 
+from shlex import quote
+
 from neurocommand.model import Format, Notice, Release
 from neurocommand.render import templates
 from neurocommand.render.runtimeoptions import Options
@@ -24,19 +26,10 @@ fi
 """
 
 
-def quoted(text: str) -> str:
-    r"""Return a word of POSIX shell that stands for the text (POSIX.1-2017, Shell Command Language, 2.2.2).
-
-    >>> print(quoted("it's"))
-    'it'\''s'
-    """
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
 def tombstone(release: Release, notice: Notice) -> str:
     """Return the text of ``wrapper.sh`` of a withdrawn release: its commands say why, and exit with 69."""
     message = notice.after(f"{release} is withdrawn")
-    return templates.fill(templates.TOMBSTONE, {"RELEASE": release.id, "MESSAGE": quoted(message)})
+    return templates.fill(templates.TOMBSTONE, {"RELEASE": release.id, "MESSAGE": quote(message)})
 
 
 def wrapper(release: Release, command: str) -> str:
@@ -72,8 +65,8 @@ def bodies(
         "GPU": gpu,
         "WARM": "yes" if settings.warm else "no",
         "IDLE": str(settings.warm_idle),
-        "PASS": quoted(" ".join(settings.passed)),
-        "BINDS": quoted("".join(binds)),
+        "PASS": quote(" ".join(settings.passed)),
+        "BINDS": quote("".join(binds)),
         "GLIBC": glibc.removeprefix("2.") if glibc.startswith("2.") else "",
         "FUSE": _FUSE if image_format == "sif" else "",
         "OPTIONS": _options(options),
@@ -92,14 +85,14 @@ def _options(options: Options) -> str:
     """Return the lines that put the manifest's own options before the image."""
     lines = []
     if options.words:
-        words = " ".join(quoted(word) for word in options.words)
+        words = " ".join(quote(word) for word in options.words)
         lines.append(f'set -- {words} "$@"')
-        key = quoted(" ".join(options.words))
+        key = quote(" ".join(options.words))
         lines.append(f"nc_count=$((nc_count + {len(options.words)})) nc_key=$nc_key$nc_newline{key}")
     for word in options.words:
         name, _, value = word.partition("=")
         if name == "--bind":
-            lines.append(f"are_bound {quoted(value)}")
+            lines.append(f"are_bound {quote(value)}")
     if not options.shareable:
         lines.append("nc_odd=1")
     return "".join(f"{line}\n" for line in lines)

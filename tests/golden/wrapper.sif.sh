@@ -216,9 +216,9 @@ is_shown() { # PATH
 for nc_line in "${APPTAINER_BINDPATH-}" "${SINGULARITY_BINDPATH-}" "${APPTAINER_BIND-}" "${SINGULARITY_BIND-}"; do
     are_bound "$nc_line"
 done
-set -- '--bind=/tmp:/scratch' '--writable-tmpfs' "$@"
+set -- --bind=/tmp:/scratch --writable-tmpfs "$@"
 nc_count=$((nc_count + 2)) nc_key=$nc_key$nc_newline'--bind=/tmp:/scratch --writable-tmpfs'
-are_bound '/tmp:/scratch'
+are_bound /tmp:/scratch
 nc_odd=1
 
 bind_if_there() { # SOURCE [DESTINATION [ro]]

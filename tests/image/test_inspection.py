@@ -14,11 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neurocommand.deploy import Deployer
 from neurocommand.errors import ImageError
+from neurocommand.events import Noted
+from neurocommand.files import digest_of
 from neurocommand.image import sif
 from neurocommand.image.inspection import inspect_sif, inspect_tree, is_excluded_command, is_excluded_variable
 from neurocommand.image.tree import normalise
-from neurocommand.model import Inspection, SkippedCommand
+from neurocommand.layout import Root
+from neurocommand.manifest import Declaration
+from neurocommand.model import Artifact, Inspection, Release, SkippedCommand
 from tests import images
 from tests.images import HELLO, Rootfs
 
@@ -472,3 +477,28 @@ def test_skipped_is_sorted_and_never_a_command(tmp_path: Path) -> None:
     assert found.commands == ("tool",)
     assert [skipped.name for skipped in found.skipped] == ["aa", "zz"]
     assert isinstance(found.skipped[0], SkippedCommand)
+
+
+def test_the_version_of_the_images_glibc_is_what_the_library_says(tmp_path: Path) -> None:
+    """Held against what this machine's own library says when it is asked."""
+    library = next(Path("/lib").glob("*-linux-gnu*/libc.so.6"))
+    said = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    place = f"lib/{library.parent.name}"
+    there = images.base().file(f"{place}/libc-2.so", library.read_bytes()).link(f"{place}/libc.so.6", "libc-2.so")
+    assert inspected(there, tmp_path / "one").glibc == said.removeprefix("glibc ")
+    away = images.base().link(f"{place}/libc.so.6", "/nowhere/libc.so.6").link("lib64", "/lib")
+    assert inspected(away, tmp_path / "two").glibc == ""
+    other = images.base().file("lib/libc.so.6", b"GNU C Library, so it says")
+    assert inspected(other, tmp_path / "three").glibc == ""
+
+
+def test_options_that_a_manifest_may_not_ask_for_are_named_when_it_is_deployed(small_sif: Path, tmp_path: Path) -> None:
+    heard: list[object] = []
+    deployer = Deployer(Root(tmp_path / "root"), "sif", (), heard.append)
+    deployer.prepare()
+    release = Release("small", "1.0", "20260101")
+    declaration = Declaration(release, "small 1.0", 1, (), True, True, ("--pid", "--add-caps=all"))
+    deployer.deploy(declaration, Artifact(*digest_of(small_sif)), small_sif)
+    assert Noted(release.id, "apptainer_args: --add-caps=all is not allowed, and left out") in heard
+    text = deployer.root.release(release).wrapper_body.read_text()
+    assert ("--pid" in text, "--add-caps" in text) == (True, False)

@@ -10,16 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurocommand.model import Notice, Release
-from neurocommand.render.wrapper import quoted, tombstone, wrapper
+from neurocommand.render.wrapper import tombstone, wrapper
 
 RELEASE = Release("tool", "1.0", "20260102")
 
 
 @settings(max_examples=40)
-@given(st.text("'\"\\$`\n!*~ ab-", max_size=20) | st.text(st.characters(codec="utf-8", exclude_characters="\0")))
-def test_a_quoted_word_is_read_back(text: str) -> None:
-    done = subprocess.run(["sh", "-c", f"printf %s {quoted(text)}"], capture_output=True, check=True)
-    assert done.stdout.decode() == text
+@given(st.text("'\"\\$`\n!*~ ab-@", max_size=20) | st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_a_reason_is_printed_as_it_is(text: str) -> None:
+    script = "nc_command=x; " + tombstone(RELEASE, Notice(text, since="2026-01-31"))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False)
+    expected = f"x: {RELEASE} is withdrawn since 2026-01-31: {text.rstrip('.')}\n"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (69, b"", expected)
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
