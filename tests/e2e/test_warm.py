@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -281,6 +282,24 @@ def test_a_command_outlives_the_session_that_started_it(warm: Warm) -> None:
     warm.session(f"heat; nohup smallsh -c 'sleep 6; cat /README.md' >{out} 2>/dev/null </dev/null &\nsleep 1")
     warm.wait_for_end(30)
     assert out.read_text().startswith("# small\n"), "its image was there until the end"
+
+
+ASIDE = {
+    "its leader is dead": "setsid sh -c 'sh -c \"$0\" &'",
+    "its leader is in an outer process namespace": "unshare --user --map-current-user --pid --fork --mount-proc sh -c",
+}
+
+
+@pytest.mark.parametrize("start", ASIDE.values(), ids=ASIDE.keys())
+def test_where_nobody_sees_the_sessions_leader_the_oldest_ancestor_takes_its_part(start: str, warm: Warm) -> None:
+    out = warm.user.home / "aside"
+    out.unlink(missing_ok=True)
+    seen = 'heat; is_warm && ls "$XDG_RUNTIME_DIR/neurocommand" | wc -l'
+    script = f"{{ {START}\n{seen}; }} >{out}.new 2>&1; mv {out}.new {out}"
+    warm.session(f"{start} {shlex.quote(script)}\nfor n in $(seq 200); do [ ! -e {out} ] || break; sleep 0.1; done")
+    assert out.read_text() == "1\n", "one container, for calls of several processes"
+    warm.session("heat")  # the next one clears away what was killed with its process namespace
+    warm.wait_for_end()
 
 
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:

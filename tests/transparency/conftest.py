@@ -141,6 +141,7 @@ class Seen:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self._seen: dict[tuple[str, Route], tuple[Any, list[str]]] = {}
+        self._never_warm = ""
 
     def of(self, case: Case, route: Route) -> tuple[Any, list[str]]:
         """Return what is seen of a case by a route, and what still ran after it."""
@@ -153,7 +154,12 @@ class Seen:
     def _look(self, case: Case, route: Route) -> tuple[Any, list[str]]:
         if route != "warm":
             return self._observe(case, route)
-        warm.warm_up(self.bench.user, self.bench.release)
+        assert not self._never_warm, self._never_warm  # not each case shall wait for it
+        try:
+            warm.warm_up(self.bench.user, self.bench.release)
+        except AssertionError as fault:
+            self._never_warm = str(fault)
+            raise
         for _ in range(MOST_WARMINGS):
             before = warm.holders(self.bench.user)
             found = self._observe(case, route)
