@@ -1,0 +1,281 @@
+"""Transactions: opened, published, aborted, mounted again after a crash."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from . import revisions, union
+from .host import Host, Repository, existing, known
+from .revisions import Revision
+from .trees import MARKER, Tree, below, join, parent
+from .words import RefusedError, WorkerError, answer, complain, say
+
+EXPIRED = "cannot load whitelist [expired whitelist]"
+ERROR = "CernVM-FS transaction error:"
+TERMINATED = "(unexpected termination)"
+
+
+def transaction(host: Host, name: str, *, wait: int | None = None, template: tuple[str, str] | None = None) -> None:
+    """Open a transaction, after waiting for another; ``template`` clones a directory to a new path."""
+    repository = known(host, name.partition("/")[0])
+    _may_write(repository)
+    deadline = time.monotonic() + wait if wait else float("inf")
+    while not _raise_flag(repository):
+        if wait is None or time.monotonic() >= deadline:
+            raise RefusedError(17, f"{ERROR} another transaction is already open")
+        say("repository busy, retrying")
+        time.sleep(0.2)
+    repository.faults.reach("flagged")
+    public = revisions.read(repository, revisions.current(repository))
+    union.set_mode(repository, "rw", public.tree)
+    if template:
+        _clone(repository, public, *template)
+    repository.faults.reach("opened")
+
+
+def _may_write(repository: Repository) -> None:
+    if not repository.is_ours:
+        raise RefusedError(1, "Permission error: No write permission to repository")
+    refuse_publishing(repository)
+    if repository.faults.has("spool-full"):
+        raise RefusedError(1, f"{TERMINATED} cannot write to {repository.spool}: No space left on device")
+    if repository.whitelist_is_expired:
+        raise RefusedError(5, EXPIRED)
+    mode, number = repository.mounted
+    if repository.flag.exists() and mode != "rw":
+        torn = _torn(repository, stop="", name="$name")
+        raise RefusedError(1, *torn, f"{TERMINATED} cannot establish writable mountpoint")
+    if not repository.flag.exists() and (mode != "ro" or number != revisions.current(repository)):
+        union.remount(repository, "ro")
+
+
+def _raise_flag(repository: Repository) -> bool:
+    try:
+        os.close(os.open(repository.flag, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True
+
+
+def refuse_publishing(repository: Repository) -> None:
+    """Refuse while somebody publishes, as health checks do."""
+    if repository.is_publishing:
+        raise RefusedError(
+            1,
+            f"WARNING: The repository {repository.name} is currently publishing and should not",
+            "be touched. If you are absolutely sure, that this is _not_ the case,",
+            "please run the following command and retry:",
+            "",
+            f"   rm -fR {repository.lock}",
+        )
+
+
+def _torn(repository: Repository, *, stop: str, name: str) -> list[str]:
+    """Return what is said of a transaction whose union is not writable; ``stop`` ends two of the sentences."""
+    lines = []
+    if repository.mounted[0] == "none":
+        lines += [f"{repository.spool}/rdonly is not mounted properly{stop}"]
+        lines += [f"{repository.union} is not mounted properly{stop}"]
+    else:
+        lines += [f"{repository.name} is in a transaction but {repository.union} is not mounted read/write"]
+    lines += [f"Repository {repository.name} is in a transaction and cannot be repaired."]
+    return [*lines, f"--> Run `cvmfs_server abort {name}` to revert and repair."]
+
+
+def refuse_torn(repository: Repository) -> None:
+    """Refuse a transaction whose union is not writable, as publish and check do."""
+    if repository.flag.exists() and repository.mounted[0] != "rw":
+        raise RefusedError(1, *_torn(repository, stop=".", name=repository.name))
+
+
+def _clone(repository: Repository, public: Revision, source: str, target: str) -> None:
+    """Copy a directory of the public tree into a revision that is never signed."""
+    say(f"CernVM-FS: cloning template {source} --> {target} ...")
+    fault = ""
+    if target in public.tree:
+        fault = f"destination '{target}' exists, aborting"
+    elif source not in public.tree:
+        fault = f"path '{source}' cannot be found, aborting"
+    elif parent(target) not in public.tree:
+        fault = f"destination '{target}' not on a known path, aborting"
+    if fault:
+        repository.flag.unlink()
+        union.set_mode(repository, "ro", public.tree)
+        line = f"{ERROR} cannot clone directory tree. PANIC: catalog_mgr_rw.cc : 461"
+        raise RefusedError(22, f"CernVM-FS: cloning template {source} --> {target} ... {line}", fault)
+    tree = dict(public.tree)
+    for path in below(public.tree, source):
+        tree[target + path.removeprefix(source)] = public.tree[path]
+    revision = revisions.make(repository, public.number + 1, tree, public)
+    union.show(repository, public.tree, tree, mode="rw", revision=revision.number)
+    say(f"New revision: {revision.number}", "[done]")
+
+
+def publish(host: Host, name: str, *, force: bool = False, tag: str = "", text: str = "") -> None:
+    """Publish what was changed; on any failure the transaction stays open."""
+    repository = existing(host, name)
+    if not repository.is_ours:
+        raise RefusedError(2, f"cannot create {repository.lock}: Permission denied")
+    if not repository.flag.exists():
+        raise RefusedError(1, f"Repository {name} is not in a transaction")
+    with repository.publishing(RefusedError(1, f"Another publish process is active for {name}")) as lock:
+        _may_publish(repository, tag, force=force)
+        tag = tag or revisions.auto_tag(repository)
+        base = revisions.read(repository, repository.mounted[1])
+        union.set_mode(repository, "ro", base.tree)
+        try:
+            found = _sync(repository, base, lock)
+            revision = commit(repository, base, found, (tag, text), worker="Sync")
+        except WorkerError as fault:
+            union.set_mode(repository, "rw", base.tree)
+            revisions.work_failed(fault, f"sync -u {repository.union} -s {repository.spool}/scratch/current")
+            raise RefusedError(1) from None
+        finish(repository, revision, found)
+
+
+def _may_publish(repository: Repository, tag: str, *, force: bool) -> None:
+    name = repository.name
+    if " " in tag:
+        raise RefusedError(1, "Spaces are not allowed in tag names")
+    if tag and tag in revisions.tags(repository):
+        raise RefusedError(1, f"Tag name '{tag}' is already in use.")
+    refuse_torn(repository)
+    if repository.whitelist_is_expired:
+        raise RefusedError(1, f"Repository whitelist for {name} is expired!")
+    refuse_inside(repository)
+    holders = list(union.holders(repository))
+    if any(writes for _, _, writes in holders):
+        raise RefusedError(1, f"Open writable file descriptors on {name}")
+    if not holders:
+        return
+    listed = [f"{process} {path}" for process, path, _ in holders]
+    if force:
+        complain(f"WARNING: Open file descriptors on {repository.union} (possible race!)", *listed)
+        return
+    say(f"WARNING! There are open read-only file descriptors in {repository.union}", *listed)
+    if answer("Do you want to proceed anyway? (y/N) ") not in ("y", "Y"):
+        raise RefusedError(1, "aborted.")
+
+
+def refuse_inside(repository: Repository) -> None:
+    """Refuse a caller whose working directory is in the union."""
+    if union.caller_is_inside(repository):
+        text = f"Current working directory is in {repository.union}.  Please release, e.g. by 'cd $HOME'."
+        raise RefusedError(1, text)
+
+
+def _sync(repository: Repository, base: Revision, lock: int) -> Tree:
+    """Store the files that are new in the union and return its tree with their objects."""
+    say("Swissknife Sync: Processing changes...")
+    repository.faults.reach("processing")
+    repository.faults.leave_orphan(lock)
+    revisions.check_reflog(repository)
+    if repository.faults.has("spool-full"):
+        raise WorkerError("No space left on device")
+    if repository.faults.take("kill-worker") is not None:
+        raise WorkerError("watchdog disappeared, aborting", "Aborted")
+    found = union.read(repository, base.tree)
+    _apply_whiteouts(base.tree, found)
+    if MARKER in found:
+        raise WorkerError("Error: nested catalog marker in root directory")
+    for path, entry in found.items():
+        if entry.kind == "file" and not entry.stored:
+            _note_links(repository, path)
+            _, stored = repository.objects.put_file((repository.union / path).read_bytes())
+            found[path] = replace(entry, stored=stored)
+    repository.faults.reach("uploaded")
+    return found
+
+
+def _note_links(repository: Repository, path: str) -> None:
+    place = repository.union / path
+    if place.lstat().st_nlink > 1:
+        say(f"Warning: Found file with linkcount > 1 ({place}). We will break up these hardlinks.")
+
+
+def _apply_whiteouts(base: Tree, found: Tree) -> None:
+    """Take new files named .wh.X for whiteouts, which delete X; one of a published whiteout kills the worker."""
+    for path in [path for path in found if path.rpartition("/")[2].startswith(".wh.") and path not in base]:
+        del found[path]
+        victim = join(parent(path), path.rpartition("/")[2].removeprefix(".wh."))
+        if victim not in found:
+            say(f"[WARNING] '{victim}' should be deleted, but was not found in repository.")
+        for inner in below(found, victim):
+            del found[inner]
+    for path in base:
+        name = path.rpartition("/")[2]
+        if name.startswith(".wh.") and path not in found:
+            victim = join(parent(path), name.removeprefix(".wh."))
+            say(f"[WARNING] '{victim}' should be deleted, but was not found in repository.")
+            raise WorkerError("Killed")
+
+
+def commit(repository: Repository, base: Revision, tree: Tree, tag: tuple[str, str], *, worker: str) -> Revision:
+    """Make a tree whose files are stored the next revision, in the words of a worker."""
+    say("Waiting for upload of files before committing...", "Committing file catalogs...")
+    number = max(base.number, revisions.current(repository)) + 1
+    revision = revisions.make(repository, number, tree, base)
+    repository.faults.reach("committed")
+    say(f"Swissknife {worker}: Wait for all uploads to finish", f"Swissknife {worker}: Exporting repository manifest")
+    say(f"Statistics stored at: {repository.spool}/stats.db")
+    names = revisions.new_tags(repository, revision, *tag)
+    revisions.publish(repository, revision, names)
+    return revision
+
+
+def finish(repository: Repository, revision: Revision, found: Tree) -> None:
+    """Let the union, which holds ``found``, show a revision that is public, and close the transaction."""
+    say("Remounting newly created repository revision")
+    union.show(repository, found, revision.tree, mode="ro", revision=revision.number)
+    repository.faults.reach("remounted")
+    repository.flag.unlink(missing_ok=True)
+
+
+def abort(host: Host, name: str, *, force: bool = False) -> None:
+    """Discard what was changed and close the transaction."""
+    repository = known(host, name)
+    refuse_inside(repository)
+    if not repository.flag.exists():
+        raise RefusedError(22, f"Repository {name} is not in a transaction")
+    if not force:
+        question = f"You are about to DISCARD ALL CHANGES OF THE CURRENT TRANSACTION for {name}!  Are you sure (y/N)? "
+        if answer(question) in ("n", "N"):
+            raise RefusedError(4)
+    with repository.publishing(RefusedError(22, f"Could not acquire lock {repository.lock}")):
+        if repository.whitelist_is_expired:
+            raise RefusedError(1, f"{TERMINATED} {EXPIRED}", "Stack trace:")
+        _may_discard(repository)
+        repository.faults.reach("aborting")
+        for _ in union.holders(repository):
+            complain(f"umount: {repository.union}: target is busy.", f"Trying to unmount {repository.union}... fail")
+            break
+        if repository.mounted[0] != "rw":
+            say(f"Trying to remount {repository.union} read/write... success")
+        if repository.mounted[1] != revisions.current(repository):
+            say(f"{name} is not based on the newest published revision")
+        union.discard(repository)
+        repository.flag.unlink()
+
+
+def _may_discard(repository: Repository) -> None:
+    """Fail as abort does without space in the spool: the space that new files of the transaction take."""
+    fails = repository.faults.take("abort-fails") is not None
+    if not fails and repository.faults.has("spool-full"):
+        base = revisions.read(repository, repository.mounted[1]).tree
+        found = union.read(repository, base)
+        fails = any(found[path].kind == "file" for path in union.changes(base, found)[0])
+    if fails:
+        raise RefusedError(134, "Assertion `success' failed.", "Aborted")
+
+
+def mount(host: Host, names: Sequence[str]) -> None:
+    """Bring mounts back; writable where a transaction is open, whose changes are kept."""
+    for name in names:
+        repository = known(host, name)
+        if not repository.is_ours:
+            raise RefusedError(1, "Permission error: No write permission to repository")
+        refuse_publishing(repository)
+        union.remount(repository, "rw" if repository.flag.exists() else "ro")
