@@ -258,6 +258,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
         limits=entries.limits(content["limits"]),
         wrappers=entries.wrappers(content["wrappers"]),
+        repository=entries.repository(publish),
         sets=tuple((name, tuple(members)) for name, members in content["sets"].items()),
     )
 
