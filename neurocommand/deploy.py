@@ -102,6 +102,10 @@ class Deployer:
         self.draft = draft
         self.changed = False
 
+    def standing(self, release: Release) -> ReleaseDirectory:
+        """Return the directory of a release as users find it, which its record is held against."""
+        return (Root(self.draft.place) if self.draft is not None else self.root).release(release)
+
     def _changing(self) -> None:
         """Remember that modulefiles change, and forget what Lmod would read instead of them."""
         self.changed = True

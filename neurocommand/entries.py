@@ -160,15 +160,9 @@ def _bytes(written: str | int) -> int:
 
 
 def repository(entry: dict[str, Any]) -> RepositorySettings | None:
-    """Return the CVMFS repository that is published to; None where ``publish`` names none.
-
-    Raises:
-        UsageError: it names a root as well.
-    """
+    """Return the CVMFS repository that is published to; None where ``publish`` names none."""
     if "repository" not in entry:
         return None
-    if "root" in entry:
-        raise UsageError("publish: root and repository exclude each other", "a repository has its place in server.conf")
     return RepositorySettings(
         name=entry["repository"],
         configuration=Path(entry["cvmfs_configuration"]),

@@ -230,7 +230,7 @@ class Settings:
     """Everything that can be configured; paths are absolute.
 
     ``sets`` are the named sets: name and the releases that its module loads, as the file names them.
-    ``repository`` is the one that is published to in place of ``root``.
+    ``repository`` is the one that ``root`` is the directory of.
     ``lock_from`` is the lock that a run with a lock of its own starts from, and leaves as it is; else None.
     """
 

@@ -126,7 +126,7 @@ class Workshop:
 
     def _retire(self, action: Retire) -> str:
         deployer = self._root()
-        deployed = read_record(deployer.root.release(action.release))
+        deployed = read_record(deployer.standing(action.release))
         notice = replace(action.notice, since=action.notice.since or self.today)
         with self._deploying:
             if not isinstance(deployed, DeployRecord):
@@ -286,7 +286,7 @@ class Workshop:
 
     def _rewrap(self, release: Release) -> str:
         deployer = self._root()
-        deployed = read_record(deployer.root.release(release))
+        deployed = read_record(deployer.standing(release))
         if not isinstance(deployed, DeployRecord):
             raise NeurocommandError(f"{release}: {deployed.reason}", "run it again")
         with self._deploying:

@@ -92,7 +92,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     sets = session.sets if place is not None else ()
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool = Spool(session.settings.spool)
-        through = asked.root is None and place is not None and repository.place(session) is not None
+        through = place is not None and asked.root is None and session.settings.repository is not None
         publisher = stack.enter_context(repository.opened(session)) if through and not asked.dry_run else None
         deployer = None if asked.dry_run else _prepared(session, stack, None if through else place, spool)
         started = time.monotonic()
@@ -203,7 +203,7 @@ def _place(session: Session, root: Path | None) -> Root | None:
     """Return the shared root; one whose parent is missing is a disk that is not mounted, not a new root."""
     path = config.checked_root(root) if root is not None else session.settings.root
     if path is None:
-        return repository.place(session)
+        return None
     config.check_apart(dataclasses.replace(session.settings, root=path), "--root")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: its parent directory does not exist", "make it, or mount its disk")

@@ -14,6 +14,7 @@ from neurocommand.apply import Failed, Outcome, Skipped
 from neurocommand.cvmfs import repository
 from neurocommand.cvmfs.published import Client
 from neurocommand.deploy import Deployer, Draft
+from neurocommand.errors import UsageError
 from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.model import Release
 from neurocommand.publisher import Limits, Publisher
@@ -27,18 +28,6 @@ if TYPE_CHECKING:
 _ON_ROOT = (Deploy, Rewrap, Retire)
 
 
-def place(session: Session) -> Root | None:
-    """Return the repository's directory as it is mounted; None where nothing is published through ``cvmfs_server``.
-
-    Raises:
-        CvmfsError: this machine does not publish the configured repository.
-    """
-    settings = session.settings.repository
-    if settings is None:
-        return None
-    return Root(repository.read(settings.name, settings.configuration).mount)
-
-
 @contextlib.contextmanager
 def opened(session: Session) -> Iterator[Publisher]:
     """Hold the repository's run lock, and hand out its publisher; what a killed run left is finished first.
@@ -46,10 +35,16 @@ def opened(session: Session) -> Iterator[Publisher]:
     Raises:
         BusyError: another run holds it, or somebody else's transaction is open.
         CvmfsError: it cannot be published to.
+        UsageError: the configured root is not where it is mounted.
     """
     settings = session.settings.repository
-    assert settings is not None  # noqa: S101  (place() was asked before)
+    assert settings is not None  # noqa: S101  (a repository is configured, or nobody asks)
     found = repository.read(settings.name, settings.configuration)
+    if found.mount != session.settings.root:
+        raise UsageError(
+            f"publish.root is {session.settings.root}, but {found.name} is mounted at {found.mount}",
+            f"set publish: {{root: {found.mount}}} in neurocommand.yaml, or leave root out",
+        )
     with contextlib.closing(Client(found.url, found.public_key, name=found.name)) as client:
         publisher = Publisher(found, client, session.console, Limits(settings.whitelist_days, settings.min_free))
         with publisher.locked():
@@ -103,6 +98,6 @@ def _publishing(session: Session, publisher: Publisher, sets: Sequence[ModuleSet
             session.console.say(note)
 
     limits = settings.repository
-    assert limits is not None  # noqa: S101  (place() was asked before)
+    assert limits is not None  # noqa: S101  (a repository is configured, or nobody asks)
     batch = Batch(limits.revision_entries, limits.revision_size, limits.revision_seconds)
     return Publishing(publisher, published, deployer, finish, batch)
