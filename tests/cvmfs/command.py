@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import ingestion, tags, transactions, upkeep
+from . import ingestion, publication, tags, transactions, upkeep
 from .host import Host
 from .words import RefusedError, WorkerError, complain
 
@@ -70,7 +70,7 @@ def _transaction(host: Host, given: dict[str, str], _: Options, words: Sequence[
 
 def _publish(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -> None:
     name, tag, text = _name(words), given.get("-a", ""), given.get("-m", "")
-    transactions.publish(host, name, force="-f" in given, tag=tag, text=text)
+    publication.publish(host, name, force="-f" in given, tag=tag, text=text)
 
 
 def _abort(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import pwd
 import time
 from dataclasses import dataclass, replace
 
-from . import revisions, tarballs, transactions, union
+from . import publication, revisions, tarballs, transactions, union
 from .host import Host, Repository
 from .tarballs import Member
 from .trees import MARKER, Entry, Tree, below, join, parent
@@ -61,8 +61,8 @@ def _publish(repository: Repository, request: Request) -> None:
             raise WorkerError("watchdog disappeared, aborting", "Aborted")
         tree = _Ingestion(repository, request, dict(base.tree)).tree()
         repository.faults.reach("uploaded")
-        revision = transactions.commit(repository, base, tree, (tag, ""), worker="Ingest")
-        transactions.finish(repository, revision, base.tree)
+        revision = publication.commit(repository, base, tree, (tag, ""), worker="Ingest")
+        publication.finish(repository, revision, base.tree)
 
 
 class _Ingestion:

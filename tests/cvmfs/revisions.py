@@ -58,7 +58,9 @@ def place(repository: Repository, number: int) -> Path:
 def read(repository: Repository, number: int) -> Revision:
     """Return a revision."""
     found = json.loads(place(repository, number).read_text())
-    made = {path: Catalog(*fields[:3], tuple(fields[3])) for path, fields in found["catalogs"].items()}
+    made = {
+        path: Catalog(fields[0], fields[1], fields[2], tuple(fields[3])) for path, fields in found["catalogs"].items()
+    }
     return Revision(number, found["time"], load(found["tree"]), made)
 
 

@@ -164,7 +164,8 @@ def gc(host: Host, name: str, *, keep: int | None, before: float, dry: bool) -> 
 def _collect(repository: Repository, keep: int | None, before: float) -> None:
     newest = revisions.current(repository)
     tagged = {tag.revision for tag in revisions.tags(repository).values()}
-    kept, gone = set(), set()
+    kept: set[str] = set()
+    gone: set[str] = set()
     for file in sorted((repository.state / "revisions").glob("*.json")):
         revision = revisions.read(repository, int(file.stem))
         stays = revision.number >= newest - keep if keep is not None else revision.time >= before
