@@ -88,7 +88,8 @@ class Mishaps:
     def corrupt(self, path: str) -> Path:
         """Let the object of a published file have other bytes; returns the object."""
         place = self.object(path)
-        place.write_bytes(b"x" + place.read_bytes()[1:])
+        data = place.read_bytes()
+        place.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         return place
 
     def object(self, path: str) -> Path:

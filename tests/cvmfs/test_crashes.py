@@ -22,7 +22,7 @@ def release(tmp_path: Path) -> list[str]:
     return ["-t", tars.write(tmp_path / "t.tar", tars.release("tool_1")), "-b", "/"]
 
 
-@pytest.mark.parametrize("step", (*BEFORE, *AFTER))
+@pytest.mark.parametrize("step", [*BEFORE, *AFTER])
 def test_an_ingest_that_is_killed_is_public_or_not_and_can_be_aborted(
     simulated: Stratum0, tmp_path: Path, step: str
 ) -> None:
@@ -41,7 +41,7 @@ def test_an_ingest_that_is_killed_is_public_or_not_and_can_be_aborted(
     simulated.do("ingest", *release(tmp_path))
 
 
-@pytest.mark.parametrize("step", (*BEFORE[2:], *AFTER))
+@pytest.mark.parametrize("step", [*BEFORE[2:], *AFTER])
 def test_a_publish_that_is_killed_loses_nothing(simulated: Stratum0, step: str) -> None:
     simulated.do("transaction")
     (simulated.union / "f").write_bytes(b"x")
