@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from . import revisions, union
+from . import leases, revisions, union
 from .host import Host, Repository, existing
 from .revisions import Revision
 from .transactions import refuse_inside, refuse_torn
@@ -105,6 +105,8 @@ def _apply_whiteouts(base: Tree, found: Tree) -> None:
 def commit(repository: Repository, base: Revision, tree: Tree, tag: tuple[str, str], *, worker: str) -> Revision:
     """Make a tree whose files are stored the next revision, in the words of a worker."""
     say("Waiting for upload of files before committing...", "Committing file catalogs...")
+    if repository.has_gateway:
+        return leases.submit(repository, base, tree)
     number = max(base.number, revisions.current(repository)) + 1
     revision = revisions.make(repository, number, tree, base)
     repository.faults.reach("committed")

@@ -106,13 +106,17 @@ class Stratum0(Mishaps):
         """Return the key that clients trust."""
         return self.repository.signing.path("pub")
 
+    @property
+    def owner(self) -> str:
+        """Return the user who publishes: whoever runs the tests."""
+        return pwd.getpwuid(os.geteuid()).pw_name
+
     def mkfs(self, *options: str) -> None:
         """Make the repository; private keys are made once for all hosts of this process."""
         self.host.keys.mkdir(parents=True, exist_ok=True)
         for kind, data in _private_keys().items():
-            self.repository.signing.path(kind).write_bytes(data)
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        done = self.run("mkfs", "-o", user, "-w", self.url, *options, self.name)
+            (self.host.keys / f"{self.name}.{kind}").write_bytes(data)
+        done = self.run("mkfs", "-o", self.owner, "-w", self.url, *options, self.name)
         assert done.code == 0, done.said
 
     def command(self, *argv: str) -> list[str]:
@@ -177,12 +181,12 @@ class Stratum0(Mishaps):
         entry = self.tree(revision).get(path.strip("/"))
         if entry is None:
             return None
-        return Seen(entry, (self.repository.state / "pool" / entry.raw).read_bytes() if entry.kind == "file" else b"")
+        return Seen(entry, (self.repository.pool / entry.raw).read_bytes() if entry.kind == "file" else b"")
 
     def checkout(self, directory: Path, revision: int | None = None) -> Path:
         """Lay out what a client sees in a new directory."""
         directory.mkdir()
-        lay_out(directory, {"": Entry("directory", 0, 0, 0, 0)}, self.tree(revision), self.repository.state / "pool")
+        lay_out(directory, {"": Entry("directory", 0, 0, 0, 0)}, self.tree(revision), self.repository.pool)
         return directory
 
     def strays(self) -> list[str]:

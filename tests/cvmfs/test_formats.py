@@ -62,7 +62,15 @@ def read_catalog(stratum: Stratum0, tmp_path: Path, digest: str) -> dict[str, li
 def test_the_chain_from_the_master_key_to_the_manifest_holds(stratum: Stratum0, tmp_path: Path) -> None:
     lines, digest, signature = split(get(stratum, ".cvmfswhitelist"))
     (tmp_path / "signature").write_bytes(signature)
-    recovered = ["pkeyutl", "-verifyrecover", "-pubin", "-inkey", stratum.public_key, "-in", tmp_path / "signature"]
+    recovered: list[str | Path] = [
+        "pkeyutl",
+        "-verifyrecover",
+        "-pubin",
+        "-inkey",
+        stratum.public_key,
+        "-in",
+        tmp_path / "signature",
+    ]
     assert openssl(*recovered).decode().strip() == digest
     assert lines[1] > f"E{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
     assert lines[2] == f"N{stratum.name}"
@@ -75,7 +83,7 @@ def test_the_chain_from_the_master_key_to_the_manifest_holds(stratum: Stratum0, 
     assert ":".join(fingerprint[place : place + 2] for place in range(0, 40, 2)) in [line[:59] for line in lines]
     (tmp_path / "key").write_bytes(openssl("x509", "-pubkey", "-noout", data=certificate))
     (tmp_path / "signature").write_bytes(signature)
-    verify = ["dgst", "-sha1", "-verify", tmp_path / "key", "-signature", tmp_path / "signature"]
+    verify: list[str | Path] = ["dgst", "-sha1", "-verify", tmp_path / "key", "-signature", tmp_path / "signature"]
     assert openssl(*verify, data=digest.encode()).strip() == b"Verified OK"
     assert get_object(stratum, f"{fields['H']}H").startswith(b"SQLite format 3")
     assert get_object(stratum, f"{fields['M']}M").startswith(b"{")

@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Sequence
 
-from . import revisions, union
+from . import leases, revisions, union
 from .host import Host, Repository, known
 from .revisions import Revision
-from .trees import below, parent
+from .trees import Tree, below, parent
 from .words import RefusedError, answer, complain, say
 
 EXPIRED = "cannot load whitelist [expired whitelist]"
@@ -20,15 +20,18 @@ TERMINATED = "(unexpected termination)"
 def transaction(host: Host, name: str, *, wait: int | None = None, template: tuple[str, str] | None = None) -> None:
     """Open a transaction, after waiting for another; ``template`` clones a directory to a new path."""
     repository = known(host, name.partition("/")[0])
+    path = name.partition("/")[2].strip("/")  # means nothing without a gateway
     _may_write(repository)
     deadline = time.monotonic() + wait if wait else float("inf")
-    while not _raise_flag(repository):
+    while busy := _open(repository, path):
         if wait is None or time.monotonic() >= deadline:
-            raise RefusedError(17, f"{ERROR} another transaction is already open")
+            raise busy
         say("repository busy, retrying")
         time.sleep(0.2)
     repository.faults.reach("flagged")
     public = revisions.read(repository, revisions.current(repository))
+    if repository.has_gateway:
+        _refuse_path(repository, path, public.tree)
     union.set_mode(repository, "rw", public.tree)
     if template:
         _clone(repository, public, *template)
@@ -51,12 +54,27 @@ def _may_write(repository: Repository) -> None:
         union.remount(repository, "ro")
 
 
-def _raise_flag(repository: Repository) -> bool:
+def _open(repository: Repository, path: str) -> RefusedError | None:
+    """Raise the flag and lease a path; returns why somebody else's transaction is in the way, if one is."""
     try:
         os.close(os.open(repository.flag, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
-        return False
-    return True
+        return RefusedError(17, f"{ERROR} another transaction is already open")
+    if repository.has_gateway:
+        try:
+            leases.acquire(repository, path)
+        except RefusedError as busy:
+            repository.flag.unlink()
+            return busy
+    return None
+
+
+def _refuse_path(repository: Repository, path: str, tree: Tree) -> None:
+    try:
+        leases.refuse_path(repository, path, tree)
+    except RefusedError:
+        repository.flag.unlink()
+        raise
 
 
 def refuse_publishing(repository: Repository) -> None:
@@ -143,6 +161,8 @@ def abort(host: Host, name: str, *, force: bool = False) -> None:
         if repository.mounted[1] != revisions.current(repository):
             say(f"{name} is not based on the newest published revision")
         union.discard(repository)
+        if repository.has_gateway:
+            leases.release(repository)
         repository.flag.unlink()
 
 
