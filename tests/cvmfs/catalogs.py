@@ -31,8 +31,10 @@ CREATE TABLE statistics (counter TEXT, value INTEGER, CONSTRAINT pk_statistics P
 """
 FLAGS = {"directory": 1, "file": 4, "link": 4 | 8, "fifo": 4 | 16, "socket": 4 | 16, "character": 4 | 16}
 MOUNTPOINT, ROOT = 2, 32
-COUNTERS = ("regular", "symlink", "special", "dir", "nested", "chunked", "chunks", "file_size", "chunked_size", "xattr")
-COUNTERS += ("external", "external_file_size")
+COUNTERS = (
+    *("regular", "symlink", "special", "dir", "nested", "chunked", "chunks"),
+    *("file_size", "chunked_size", "xattr", "external", "external_file_size"),
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import ingestion, tags, transactions, upkeep
+from . import ingestion, publication, tags, transactions, upkeep
 from .host import Host
 from .words import RefusedError, WorkerError, complain
 
@@ -52,7 +52,10 @@ def _mkfs(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -
     owner = given.get("-o", pwd.getpwuid(os.geteuid()).pw_name)
     url = given.get("-w", f"http://localhost/cvmfs/{name}")
     wanted = upkeep.NewRepository(name, owner, url, collectable="-z" in given, auto_tags="-g" not in given)
-    upkeep.mkfs(host, wanted)
+    if given.get("-u", "").startswith("gw,"):
+        upkeep.join_gateway(host, wanted, Path(given["-k"]).resolve(), given["-u"])
+    else:
+        upkeep.mkfs(host, wanted)
 
 
 def _rmfs(host: Host, _: dict[str, str], __: Options, words: Sequence[str]) -> None:
@@ -70,7 +73,7 @@ def _transaction(host: Host, given: dict[str, str], _: Options, words: Sequence[
 
 def _publish(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -> None:
     name, tag, text = _name(words), given.get("-a", ""), given.get("-m", "")
-    transactions.publish(host, name, force="-f" in given, tag=tag, text=text)
+    publication.publish(host, name, force="-f" in given, tag=tag, text=text)
 
 
 def _abort(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -> None:
@@ -148,7 +151,7 @@ def _list_catalogs(host: Host, given: dict[str, str], _: Options, words: Sequenc
 
 # each command's letters, as getopt reads them, and what it does
 COMMANDS: dict[str, tuple[str, Callable[[Host, dict[str, str], Options, Sequence[str]], None]]] = {
-    "mkfs": ("o:zgw:G:", _mkfs),
+    "mkfs": ("o:zgw:G:pu:k:", _mkfs),
     "rmfs": ("fp", _rmfs),
     "transaction": ("t:T:r", _transaction),
     "publish": ("fa:m:", _publish),

@@ -76,9 +76,26 @@ class Repository:
         return Path(self.settings["CVMFS_SPOOL_DIR"])
 
     @property
+    def has_gateway(self) -> bool:
+        """Tell whether what is published here goes through a gateway."""
+        return self.settings["CVMFS_UPSTREAM_STORAGE"].startswith("gw,")
+
+    @cached_property
+    def upstream(self) -> Repository:
+        """Return the repository that has storage, keys and revisions: this one, or the gateway's."""
+        if self.has_gateway:
+            return Host(Path((self.state / "gateway").read_text())).repository(self.name)
+        return self
+
+    @property
     def storage(self) -> Path:
-        """Return its storage; a publisher behind a gateway writes the gateway's."""
-        return Path(self.settings["CVMFS_UPSTREAM_STORAGE"].split(",")[2])
+        """Return its storage."""
+        return Path(self.upstream.settings["CVMFS_UPSTREAM_STORAGE"].split(",")[2])
+
+    @property
+    def pool(self) -> Path:
+        """Return where the plain bytes of every file are."""
+        return self.upstream.state / "pool"
 
     @property
     def state(self) -> Path:
@@ -108,12 +125,12 @@ class Repository:
     @property
     def objects(self) -> Objects:
         """Return the storage's objects."""
-        return Objects(self.storage, self.state / "pool", self.faults)
+        return Objects(self.storage, self.pool, self.faults)
 
     @property
     def signing(self) -> Keys:
         """Return its keys."""
-        return Keys(self.host.keys, self.name)
+        return Keys(self.upstream.host.keys, self.name)
 
     @property
     def owner(self) -> pwd.struct_passwd:

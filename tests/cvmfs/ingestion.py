@@ -8,7 +8,7 @@ import pwd
 import time
 from dataclasses import dataclass, replace
 
-from . import revisions, tarballs, transactions, union
+from . import publication, revisions, tarballs, transactions, union
 from .host import Host, Repository
 from .tarballs import Member
 from .trees import MARKER, Entry, Tree, below, join, parent
@@ -34,8 +34,12 @@ def ingest(host: Host, name: str, request: Request) -> None:
     if not repository.exists:
         file = f"/etc/cvmfs/repositories.d/{name}/server.conf"
         raise RefusedError(2, f"/usr/bin/cvmfs_server: 1: .: cannot open {file}: No such file")
+    opened = name
+    if repository.has_gateway:
+        _refuse_several(request)
+        opened = "/".join([name, request.base.strip("/"), *request.deleted])
     try:
-        transactions.transaction(host, name)
+        transactions.transaction(host, opened)
     except RefusedError as refusal:
         complain(*refusal.lines, "Impossible to start a transaction")
         raise RefusedError(1) from None
@@ -45,6 +49,14 @@ def ingest(host: Host, name: str, request: Request) -> None:
         revisions.work_failed(fault, f"ingest -u {repository.union} -T {request.tar}")
         transactions.abort(host, name, force=True)
         raise RefusedError(1) from None
+
+
+def _refuse_several(request: Request) -> None:
+    """Refuse what cannot be one lease."""
+    if len(request.deleted) > 1:
+        raise RefusedError(1, "Could not delete multiple paths using a gateway in a single transaction.")
+    if request.deleted and request.tar:
+        raise RefusedError(1, "Could not delete and add a file in the same transaction while using gateway.")
 
 
 def _publish(repository: Repository, request: Request) -> None:
@@ -61,8 +73,8 @@ def _publish(repository: Repository, request: Request) -> None:
             raise WorkerError("watchdog disappeared, aborting", "Aborted")
         tree = _Ingestion(repository, request, dict(base.tree)).tree()
         repository.faults.reach("uploaded")
-        revision = transactions.commit(repository, base, tree, (tag, ""), worker="Ingest")
-        transactions.finish(repository, revision, base.tree)
+        revision = publication.commit(repository, base, tree, (tag, ""), worker="Ingest")
+        publication.finish(repository, revision, base.tree)
 
 
 class _Ingestion:

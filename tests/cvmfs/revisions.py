@@ -52,13 +52,15 @@ def current(repository: Repository) -> int:
 
 def place(repository: Repository, number: int) -> Path:
     """Return the file that keeps a revision."""
-    return repository.state / "revisions" / f"{number}.json"
+    return repository.upstream.state / "revisions" / f"{number}.json"
 
 
 def read(repository: Repository, number: int) -> Revision:
     """Return a revision."""
     found = json.loads(place(repository, number).read_text())
-    made = {path: Catalog(*fields[:3], tuple(fields[3])) for path, fields in found["catalogs"].items()}
+    made = {
+        path: Catalog(fields[0], fields[1], fields[2], tuple(fields[3])) for path, fields in found["catalogs"].items()
+    }
     return Revision(number, found["time"], load(found["tree"]), made)
 
 
@@ -92,13 +94,17 @@ def head(revision: Revision, name: str = TRUNK, text: str = "current HEAD") -> T
     return Tag(name, revision.root.hash, revision.number, revision.time, text, revision.root.size)
 
 
-def publish(repository: Repository, revision: Revision, names: Tags) -> None:
-    """Make a revision public with its tags: objects first, the manifest last and in one step."""
+def publish(repository: Repository, revision: Revision, names: Tags, *, quiet: bool = False) -> None:
+    """Make a revision public with its tags: objects first, the manifest last and in one step.
+
+    A gateway does it ``quiet``.
+    """
     repository.faults.reach("exported")
-    say(f"Tagging {repository.name}")
+    tell = (lambda *_: None) if quiet else say
+    tell(f"Tagging {repository.name}")
     prepared = prepare(repository, names)
     repository.faults.reach("tagged")
-    say("Flushing file system buffers", "Signing new manifest")
+    tell("Flushing file system buffers", "Signing new manifest")
     size = str(revision.root.size)
     sign(repository, {"C": revision.root.hash, "B": size, "S": str(revision.number), **prepared})
     repository.faults.reach("signed")
@@ -143,14 +149,14 @@ def write_reflog(repository: Repository, names: list[str]) -> str:
     data = sqlitefiles.build(repository.temporary, REFLOG, {"properties": properties, "refs": list(rows.values())})
     repository.objects.replace(".cvmfsreflog", data)
     found = hashlib.sha1(data).hexdigest()
-    (repository.spool / "reflog.chksum").write_text(found)
+    (repository.upstream.spool / "reflog.chksum").write_text(found)
     return found
 
 
 def reflog_is_sound(repository: Repository) -> bool:
     """Tell whether the reflog is the one that the spool knows."""
     found = hashlib.sha1((repository.storage / ".cvmfsreflog").read_bytes()).hexdigest()
-    return found == (repository.spool / "reflog.chksum").read_text()
+    return found == (repository.upstream.spool / "reflog.chksum").read_text()
 
 
 def check_reflog(repository: Repository) -> None:

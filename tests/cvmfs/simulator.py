@@ -7,12 +7,9 @@ import functools
 import http.server
 import os
 import pwd
-import shutil
-import signal
 import subprocess
 import tempfile
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from . import revisions, signing, union
-from .faults import STEPS
-from .host import Host, Repository
+from .host import Host
+from .mishaps import Mishaps
 from .trees import Entry, Tree, lay_out, scan
 from .webserver import Handler
 
@@ -44,7 +41,7 @@ class Seen:
     data: bytes
 
 
-class Stratum0:
+class Stratum0(Mishaps):
     """A host with one repository; use as a context manager, or as ``Stratum0.make(directory, name)``."""
 
     def __init__(self, directory: Path, name: str = "neurodesk.test.local") -> None:
@@ -90,11 +87,6 @@ class Stratum0:
         return {"PATH": f"{self.bin}:{os.environ['PATH']}", "CVMFS_SIMULATOR": str(self.directory)}
 
     @property
-    def repository(self) -> Repository:
-        """Return the repository as the simulator sees it."""
-        return Repository(self.host, self.name)
-
-    @property
     def union(self) -> Path:
         """Return the directory that shows the repository, and takes changes in a transaction."""
         return self.repository.union
@@ -114,13 +106,17 @@ class Stratum0:
         """Return the key that clients trust."""
         return self.repository.signing.path("pub")
 
+    @property
+    def owner(self) -> str:
+        """Return the user who publishes: whoever runs the tests."""
+        return pwd.getpwuid(os.geteuid()).pw_name
+
     def mkfs(self, *options: str) -> None:
         """Make the repository; private keys are made once for all hosts of this process."""
         self.host.keys.mkdir(parents=True, exist_ok=True)
         for kind, data in _private_keys().items():
-            self.repository.signing.path(kind).write_bytes(data)
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        done = self.run("mkfs", "-o", user, "-w", self.url, *options, self.name)
+            (self.host.keys / f"{self.name}.{kind}").write_bytes(data)
+        done = self.run("mkfs", "-o", self.owner, "-w", self.url, *options, self.name)
         assert done.code == 0, done.said
 
     def command(self, *argv: str) -> list[str]:
@@ -143,6 +139,11 @@ class Stratum0:
         done = self.run(*argv, self.name)
         assert done.code == 0, done
         return done.said
+
+    def foreign_transaction(self, path: str = "foreign", data: bytes = b"not ours\n") -> None:
+        """Open a transaction as somebody else, who has written a file."""
+        self.do("transaction")
+        (self.union / path).write_bytes(data)
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
@@ -180,12 +181,12 @@ class Stratum0:
         entry = self.tree(revision).get(path.strip("/"))
         if entry is None:
             return None
-        return Seen(entry, (self.repository.state / "pool" / entry.raw).read_bytes() if entry.kind == "file" else b"")
+        return Seen(entry, (self.repository.pool / entry.raw).read_bytes() if entry.kind == "file" else b"")
 
     def checkout(self, directory: Path, revision: int | None = None) -> Path:
         """Lay out what a client sees in a new directory."""
         directory.mkdir()
-        lay_out(directory, {"": Entry("directory", 0, 0, 0, 0)}, self.tree(revision), self.repository.state / "pool")
+        lay_out(directory, {"": Entry("directory", 0, 0, 0, 0)}, self.tree(revision), self.repository.pool)
         return directory
 
     def strays(self) -> list[str]:
@@ -193,87 +194,6 @@ class Stratum0:
         tree = self.tree()
         found = scan(self.union, tree) | {"": tree[""]}
         return sorted({path for paths in union.changes(tree, found) for path in paths})
-
-    # --- faults -----------------------------------------------------------------------------------------------------
-
-    def renew_whitelist(self, days: int = 30) -> None:
-        """Sign a whitelist that is valid for so many days."""
-        self.repository.objects.replace(".cvmfswhitelist", signing.whitelist(self.repository.signing, days))
-
-    def expire_whitelist(self) -> None:
-        """Let the whitelist have expired."""
-        self.renew_whitelist(0)
-
-    def fill_storage(self) -> None:
-        """Let no new object fit into the storage."""
-        self.repository.faults.order("storage-full")
-
-    def free_storage(self) -> None:
-        """Let objects fit again."""
-        self.repository.faults.cancel("storage-full")
-
-    def fill_spool(self) -> None:
-        """Let nothing fit into the spool."""
-        self.repository.faults.order("spool-full")
-
-    def free_spool(self) -> None:
-        """Let things fit into the spool again."""
-        self.repository.faults.cancel("spool-full")
-
-    def break_mount(self) -> None:
-        """Take the mounts away, as a reboot does."""
-        self.repository.set_mounted("none")
-
-    def hold_mount(self, seconds: float) -> None:
-        """Let every remount wait so long, as while another namespace holds the old mount."""
-        self.repository.faults.order("hold-until", str(time.time() + seconds))
-
-    def release_mount(self) -> None:
-        """End what ``hold_mount`` began."""
-        self.repository.faults.cancel("hold-until")
-
-    def kill_at(self, step: str) -> None:
-        """Kill the next command that reaches a step, and all its workers; steps are ``faults.STEPS``."""
-        assert step in STEPS, step
-        self.repository.faults.order("kill-at", step)
-
-    def kill_worker(self) -> None:
-        """Kill only the worker of the next publish or ingest."""
-        self.repository.faults.order("kill-worker")
-
-    def orphan(self, seconds: float) -> None:
-        """Kill only the shell of the next publish or ingest; its worker holds the lock, and our output, so long."""
-        self.repository.faults.order("orphan", str(seconds))
-
-    def end_orphan(self) -> None:
-        """End the worker that ``orphan`` has left."""
-        worker = self.repository.faults.take("orphaned")
-        if worker is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(worker), signal.SIGKILL)
-
-    def fail_abort(self) -> None:
-        """Let the next abort die."""
-        self.repository.faults.order("abort-fails")
-
-    def foreign_transaction(self, path: str = "foreign", data: bytes = b"not ours\n") -> None:
-        """Open a transaction as somebody else, who has written a file."""
-        self.do("transaction")
-        (self.union / path).write_bytes(data)
-
-    def corrupt(self, path: str) -> Path:
-        """Let the object of a published file have other bytes; returns the object."""
-        place = self.object(path)
-        place.write_bytes(b"x" + place.read_bytes()[1:])
-        return place
-
-    def object(self, path: str) -> Path:
-        """Return the object of a published file."""
-        return self.repository.objects.path(self.tree()[path].stored)
-
-    def copy(self, directory: Path) -> Path:
-        """Copy what is served now, as a replica that is not renewed."""
-        return Path(shutil.copytree(self.storage, directory))
 
 
 @functools.cache

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 
-def build(directory: Path, schema: str, rows: Mapping[str, list[tuple[object, ...]]]) -> bytes:
+def build(directory: Path, schema: str, rows: Mapping[str, Sequence[tuple[object, ...]]]) -> bytes:
     """Return a database with tables made by ``schema`` and their rows; it is written in a directory."""
     with tempfile.TemporaryDirectory(dir=directory) as temporary:
         place = Path(temporary) / "db"

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 MARKER = ".cvmfscatalog"
@@ -79,8 +79,11 @@ def fingerprint(value: object) -> str:
 
 def digest(path: Path) -> str:
     """Return the sha1 of a file's bytes."""
+    found = hashlib.sha1()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha1").hexdigest()
+        while data := file.read(1 << 20):
+            found.update(data)
+    return found.hexdigest()
 
 
 def read_entry(path: Path) -> Entry:
@@ -115,7 +118,7 @@ def scan(directory: Path, base: Tree) -> Tree:
         entry = read_entry(directory / path)
         known = base.get(path)
         if known and known.raw == entry.raw:
-            entry = Entry(*astuple(entry)[:-1], known.stored)
+            entry = replace(entry, stored=known.stored)
         tree[path] = entry
     return tree
 

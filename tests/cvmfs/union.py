@@ -14,7 +14,7 @@ from .trees import Tree, lay_out, scan
 def show(repository: Repository, found: Tree, wanted: Tree, *, mode: str, revision: int) -> None:
     """Let the union, which holds ``found``, show ``wanted``; ``mode`` is rw or ro."""
     repository.faults.wait_for_mount()
-    lay_out(repository.union, found, wanted, repository.state / "pool")
+    lay_out(repository.union, found, wanted, repository.pool)
     repository.set_mounted(mode, revision)
     set_mode(repository, mode, wanted)
 
@@ -104,5 +104,5 @@ def _writable(link: Path) -> bool:
 def _pool(repository: Repository, path: str, tree: Tree) -> None:
     """Keep the bytes of a changed file, which may be written again from there."""
     entry = tree[path]
-    if entry.kind == "file" and not (repository.state / "pool" / entry.raw).exists():
-        (repository.state / "pool" / entry.raw).write_bytes((repository.union / path).read_bytes())
+    if entry.kind == "file" and not (repository.pool / entry.raw).exists():
+        (repository.pool / entry.raw).write_bytes((repository.union / path).read_bytes())

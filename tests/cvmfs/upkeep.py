@@ -7,6 +7,7 @@ import shutil
 import time
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import catalogs, revisions, signing, tags, transactions, union
 from .host import SPOOL, Host, Repository, existing, known, owned
@@ -56,7 +57,7 @@ def mkfs(host: Host, wanted: NewRepository) -> None:
     say("Initial commit... New CernVM-FS repository for " + wanted.name)
 
 
-def _configure(host: Host, wanted: NewRepository) -> None:
+def _configure(host: Host, wanted: NewRepository, upstream: str = "") -> None:
     directory = host.configuration / wanted.name
     directory.mkdir(parents=True)
     storage, spool = host.root / "srv/cvmfs" / wanted.name, host.root / "var/spool/cvmfs" / wanted.name
@@ -67,7 +68,7 @@ def _configure(host: Host, wanted: NewRepository) -> None:
         "CVMFS_UNION_DIR": host.root / "cvmfs" / wanted.name,
         "CVMFS_SPOOL_DIR": spool,
         "CVMFS_STRATUM0": wanted.url,
-        "CVMFS_UPSTREAM_STORAGE": f"local,{storage}/data/txn,{storage}",
+        "CVMFS_UPSTREAM_STORAGE": upstream or f"local,{storage}/data/txn,{storage}",
         "CVMFS_USED_HASH": "sha1",
         "CVMFS_UNION_FS_TYPE": "overlayfs",
         "CVMFS_HASH_ALGORITHM": "sha1",
@@ -81,10 +82,27 @@ def _configure(host: Host, wanted: NewRepository) -> None:
     (directory / "client.conf").write_text(f"CVMFS_PUBLIC_KEY={public}\nCVMFS_SERVER_URL={wanted.url}\n")
 
 
+def join_gateway(host: Host, wanted: NewRepository, keys: Path, upstream: str) -> None:
+    """Let this host publish to the repository of a gateway, which ``keys`` are of."""
+    repository = host.repository(wanted.name)
+    _configure(host, wanted, upstream)
+    for name in SPOOL:
+        (repository.spool / name).mkdir(parents=True)
+    repository.state.mkdir(parents=True)
+    (repository.state / "gateway").write_text(str(keys.parents[2]))
+    host.keys.mkdir(parents=True, exist_ok=True)
+    for kind in ("crt", "pub", "gw"):
+        shutil.copy(keys / f"{wanted.name}.{kind}", host.keys)
+    public = revisions.read(repository, revisions.current(repository))
+    repository.union.mkdir(parents=True)
+    union.show(repository, {}, public.tree, mode="ro", revision=public.number)
+
+
 def rmfs(host: Host, name: str) -> None:
     """Remove a repository and its keys."""
     repository = existing(host, name)
-    for directory in (repository.storage, repository.spool, repository.union, repository.state):
+    own = [] if repository.has_gateway else [repository.storage]
+    for directory in (*own, repository.spool, repository.union, repository.state):
         shutil.rmtree(directory)
     shutil.rmtree(host.configuration / name)
     for key in host.keys.glob(f"{name}.*"):
@@ -164,7 +182,8 @@ def gc(host: Host, name: str, *, keep: int | None, before: float, dry: bool) -> 
 def _collect(repository: Repository, keep: int | None, before: float) -> None:
     newest = revisions.current(repository)
     tagged = {tag.revision for tag in revisions.tags(repository).values()}
-    kept, gone = set(), set()
+    kept: set[str] = set()
+    gone: set[str] = set()
     for file in sorted((repository.state / "revisions").glob("*.json")):
         revision = revisions.read(repository, int(file.stem))
         stays = revision.number >= newest - keep if keep is not None else revision.time >= before
