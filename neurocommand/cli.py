@@ -30,6 +30,8 @@ COMMANDS = {
     "mirror": "Fill every writable store from any store that holds the locked bytes.",
     "plan": "Show what a sync would do, and why.",
     "publish": "Deploy releases from the stores to the shared root.",
+    "rollback": "Publish again what a CVMFS repository held at an earlier tag.",
+    "gc": "Remove objects of a CVMFS repository that no kept revision needs.",
     "remove": "Remove installed releases.",
     "repair": "Replace damaged and missing objects by the locked bytes.",
     "run": "Run a command of a deployed release.",

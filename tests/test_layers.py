@@ -27,7 +27,7 @@ LADDER = (
     {"aria2", "entries", "pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "index", "config", "layout", "stores.interface"},
     {"manifesttext"},
-    {"answers", "catalogs", "changes", "recovery", "retention"},
+    {"answers", "catalogs", "changes", "recovery", "retention", "tags"},
     {"actions", "memory", "render", "verification", "registrysession"},
     {"leftover"},
     {"plan"},
