@@ -259,6 +259,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         limits=entries.limits(content["limits"]),
         wrappers=entries.wrappers(content["wrappers"]),
         sets=tuple((name, tuple(members)) for name, members in content["sets"].items()),
+        cvmfs=entries.cvmfs(content["cvmfs"], base) if "cvmfs" in content else None,
     )
 
 

@@ -28,7 +28,7 @@ LADDER = (
     {"manifest", "lock", "record", "index", "config", "layout", "stores.interface"},
     {"manifesttext"},
     {"retention"},
-    {"actions", "memory", "render", "verification", "registrysession"},
+    {"actions", "freshness", "memory", "render", "verification", "registrysession"},
     {"leftover"},
     {"plan"},
     {
