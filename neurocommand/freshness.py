@@ -1,8 +1,8 @@
 """What the servers of a CVMFS repository answered -> how fresh each of them is: pure.
 
-A server is compared with the stratum 0, from which all others copy: the same revision with the same root catalog is
-fresh. One that is behind is given the time that copying and caches take; how long the newest revision has been there is
-known from the moment of its signing.
+A server is compared with the stratum 0, from which all others copy, or with the newest of those that are known: the
+same revision with the same root catalog is fresh. One that is behind is given the time that copying and caches take;
+how long the newest revision has been there is known from the moment of its signing.
 """
 
 from __future__ import annotations
@@ -77,16 +77,18 @@ class Verdict:
     hint: str = ""
 
 
-def newest(answers: Sequence[Answer | Silence]) -> Answer | None:
-    """Return what the others are compared with: the stratum 0's answer, or the highest revision where it gave none.
+def newest(answers: Sequence[Answer | Silence], *, stratum0: bool) -> Answer | None:
+    """Return what the others are compared with: the stratum 0's answer, else the highest revision that was given.
 
     Args:
-        answers: the stratum 0's first.
+        answers: of all servers.
+        stratum0: the first is that of the stratum 0. Of servers that copy, one may be ahead of another.
     """
+    first = answers[0] if answers and stratum0 else None
+    if isinstance(first, Answer):
+        return first
     given = [answer for answer in answers if isinstance(answer, Answer)]
-    if not given or answers[0] is given[0]:
-        return given[0] if given else None
-    return max(given, key=lambda answer: answer.revision)
+    return max(given, key=lambda answer: answer.revision, default=None)
 
 
 def judge(answer: Answer | Silence, reference: Answer | None, limits: Limits, now: float) -> Verdict:
@@ -132,10 +134,10 @@ def _compared(answer: Answer, reference: Answer, limits: Limits, now: float) -> 
     if answer.revision == reference.revision:
         if answer.root == reference.root:
             return None
-        reason = f"has other content than the stratum 0 under revision {answer.revision}"
+        reason = f"has other content than others under revision {answer.revision}"
         return Verdict("split", True, reason, "two machines publish the repository: stop one, and make a new snapshot")
     lag = max(0.0, now - reference.signed)
-    reason = f"has revision {answer.revision}, the stratum 0 has had {reference.revision} for {text_of(lag)}"
+    reason = f"has revision {answer.revision}, but there is {reference.revision}, signed {text_of(lag)} ago"
     if lag > limits.lag_minutes * 60:
         return Verdict(
             "stale", True, reason, "does it still make its snapshots? cvmfs_server snapshot -a, on that server"

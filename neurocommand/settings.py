@@ -158,7 +158,7 @@ class CvmfsSettings:
     Args:
         repository: its full name.
         servers: addresses of the repository on the servers that clients use.
-        stratum0: its address on the server that all others copy from; the first of ``servers`` unless said otherwise.
+        stratum0: its address on the server that all others copy from; None where it is not known.
         public_key: the file of its master public key.
         lag_minutes: how long a server may lack the newest revision.
         age_hours: since when a server's revision may have been signed; None: for ever.

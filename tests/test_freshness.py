@@ -57,10 +57,11 @@ def test_silence_has_its_own_state() -> None:
 
 def test_what_others_are_compared_with() -> None:
     down, other = Silence("down", "x"), replace(FIRST, revision=30)
-    assert newest([FIRST, other]) is FIRST
-    assert newest([down, FIRST, other]) is other
-    assert newest([down]) is None
-    assert newest([]) is None
+    assert newest([FIRST, other], stratum0=True) is FIRST
+    assert newest([FIRST, other], stratum0=False) is other
+    assert newest([down, FIRST, other], stratum0=True) is other
+    assert newest([down], stratum0=True) is None
+    assert newest([], stratum0=True) is None
 
 
 def test_lengths_of_time() -> None:

@@ -121,7 +121,7 @@ def run(session: Session, wanted: Manifest, observation: Observation, seconds: f
     try:
         answers = probe.ask()
         now = time.time()
-        reference = freshness.newest(answers)
+        reference = freshness.newest(answers, stratum0=settings.stratum0 is not None)
         limits = Limits(settings.lag_minutes, settings.age_hours)
         servers = tuple(
             Server(_shown(url), answer, freshness.judge(answer, reference, limits, now), _age(answer, now))

@@ -119,7 +119,7 @@ def test_one_down_one_stale_one_without_a_release(site: Site, web_server: Serve)
     assert f"{down}: down: " in out
     assert "Connection refused" in out
     assert "stale, revision 24" in out
-    assert "has revision 24, the stratum 0 has had 25 for 4.0 h" in out
+    assert "has revision 24, but there is 25, signed 4.0 h ago" in out
     assert f"{RELEASES[1]}: missing on {address(third)}: lacks the object data/" in out
 
 
@@ -186,6 +186,18 @@ def test_neurodesks_own_layout_and_another_stratum_0(site: Site, web_server: Ser
     assert code == 1
     assert [s["server"] for s in found["servers"]] == [address(first), address(second)]
     assert {(m["release"], m["where"]) for m in found["missing"]} == {(name, address(second)) for name in RELEASES}
+
+
+def test_only_a_known_stratum_0_has_the_last_word(site: Site, web_server: Serve) -> None:
+    ahead = neurodesk(RELEASES)
+    ahead.revision = 26
+    ahead.publish()
+    first, second = web_server(neurodesk(RELEASES).respond), web_server(ahead.respond)
+    site.configure([address(first), address(second)])
+    assert [s["state"] for s in site.json()[1]["servers"]] == ["behind", "ok"]
+    site.configure([address(second)], f"  stratum0: {address(first)}\n")
+    code, found = site.json()
+    assert (code, [s["state"] for s in found["servers"]]) == (1, ["ok", "split"])
 
 
 def test_where_the_stratum_0_is_down_the_newest_counts(site: Site, web_server: Serve) -> None:
