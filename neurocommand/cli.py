@@ -20,6 +20,7 @@ from neurocommand.errors import NeurocommandError, bug_text, is_full, printable_
 COMMANDS = {
     "bundle": "Carry releases to a site without internet.",
     "check": "Check a manifest: every fault, each at its line.",
+    "client-config": "Print or install the configuration of clients of the CVMFS repository.",
     "completion": "Print the completion script of a shell.",
     "convert": "Convert images to SIF, and lock them.",
     "export": "Write the image of one release to a file that udocker, Docker and skopeo take.",
@@ -55,7 +56,7 @@ class Verbs(click.Group):
         """Return one verb."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"neurocommand.commands.{cmd_name}")
+        module = importlib.import_module(f"neurocommand.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

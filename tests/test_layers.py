@@ -28,7 +28,7 @@ LADDER = (
     {"manifest", "lock", "record", "index", "config", "layout", "stores.interface"},
     {"manifesttext"},
     {"answers", "catalogs", "changes", "recovery", "retention", "tags"},
-    {"actions", "memory", "render", "verification", "registrysession"},
+    {"actions", "freshness", "memory", "render", "verification", "registrysession"},
     {"leftover"},
     {"plan"},
     {
