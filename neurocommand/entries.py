@@ -20,6 +20,7 @@ from neurocommand.settings import (
     OciSettings,
     RcloneSettings,
     RegistrySettings,
+    RepositorySettings,
     S3Settings,
     StoreSettings,
     WrapperSettings,
@@ -147,14 +148,25 @@ def _oci(
     )
 
 
-def cvmfs(entry: dict[str, Any], base: Path) -> CvmfsSettings:
-    """Return what is said of a CVMFS repository; ``@fqrn@`` in an address stands for its name, as in CVMFS's own files.
+def cvmfs(entry: dict[str, Any] | None, publish: dict[str, Any], base: Path) -> CvmfsSettings | None:
+    """Return how clients read a CVMFS repository; ``@fqrn@`` in an address is its name, as in CVMFS's own files.
 
     Args:
-        entry: what the file says.
+        entry: what the file says; None where it says nothing.
+        publish: the section of what is published: its repository is meant where no other is named.
         base: what paths are relative to.
+
+    Raises:
+        UsageError: no repository is named.
     """
-    name, configuration = entry["repository"], path_of(entry.get("configuration", "/etc/cvmfs"), base)
+    own = publish.get("repository")
+    if entry is None and own is None:
+        return None
+    entry = entry or {}
+    name = entry.get("repository", own)
+    if name is None:
+        raise UsageError("cvmfs: names no repository", "set cvmfs.repository, or publish.repository")
+    configuration = path_of(publish["cvmfs_configuration"], base)
     key, age, first = entry.get("public_key"), entry.get("max_age_hours"), entry.get("stratum0")
     return CvmfsSettings(
         repository=name,
@@ -164,7 +176,6 @@ def cvmfs(entry: dict[str, Any], base: Path) -> CvmfsSettings:
         lag_minutes=int(entry.get("max_lag_minutes", 90)),
         age_hours=None if age is None else int(age),
         release_file=entry.get("release_file", "record.json"),
-        configuration=configuration,
     )
 
 
@@ -177,8 +188,26 @@ def limits(entry: dict[str, Any]) -> LimitSettings:
     # JSON Schema takes 8.0 for a whole number, too
     numbers = {name: int(entry[name]) for name in ("conversions", "transfers")}
     written = entry.get("bandwidth")
-    bandwidth = sizes.bytes_of(written) if isinstance(written, str) else written and int(written)
-    return LimitSettings(**numbers, bandwidth=bandwidth)
+    return LimitSettings(**numbers, bandwidth=None if written is None else _bytes(written))
+
+
+def _bytes(written: str | int) -> int:
+    return sizes.bytes_of(written) if isinstance(written, str) else int(written)
+
+
+def repository(entry: dict[str, Any]) -> RepositorySettings | None:
+    """Return the CVMFS repository that is published to; None where ``publish`` names none."""
+    if "repository" not in entry:
+        return None
+    return RepositorySettings(
+        name=entry["repository"],
+        configuration=Path(entry["cvmfs_configuration"]),
+        whitelist_days=float(entry["whitelist_days"]),
+        min_free=_bytes(entry["min_free"]),
+        revision_size=_bytes(entry["revision_size"]),
+        revision_entries=int(entry["revision_entries"]),
+        revision_seconds=int(entry["revision_seconds"]),
+    )
 
 
 def wrappers(entry: dict[str, Any]) -> WrapperSettings:

@@ -153,7 +153,7 @@ class DownloadSettings:
 
 @dataclass(frozen=True)
 class CvmfsSettings:
-    """A CVMFS repository: where it is served, and how fresh it has to be.
+    """A CVMFS repository as its clients read it: where it is served, and how fresh it has to be.
 
     Args:
         repository: its full name.
@@ -163,7 +163,6 @@ class CvmfsSettings:
         lag_minutes: how long a server may lack the newest revision.
         age_hours: since when a server's revision may have been signed; None: for ever.
         release_file: the file that each visible release has below ``containers/<release>/``.
-        configuration: CVMFS's own directory.
     """
 
     repository: str
@@ -173,7 +172,6 @@ class CvmfsSettings:
     lag_minutes: int = 90
     age_hours: int | None = None
     release_file: str = "record.json"
-    configuration: Path = Path("/etc/cvmfs")
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -234,10 +232,34 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class RepositorySettings:
+    """The CVMFS repository that this machine publishes.
+
+    Args:
+        name: of the repository.
+        configuration: where ``cvmfs_server`` keeps its configuration.
+        whitelist_days: days that its whitelist must be good for.
+        min_free: bytes that its storage must have left beside what is published.
+        revision_size: bytes of trees from which on a revision is made.
+        revision_entries: files and directories from which on a revision is made.
+        revision_seconds: seconds after which a revision is made of what is ready.
+    """
+
+    name: str
+    configuration: Path
+    whitelist_days: float
+    min_free: int
+    revision_size: int
+    revision_entries: int
+    revision_seconds: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; paths are absolute.
 
     ``sets`` are the named sets: name and the releases that its module loads, as the file names them.
+    ``repository`` is the one that ``root`` is the directory of.
     ``lock_from`` is the lock that a run with a lock of its own starts from, and leaves as it is; else None.
     """
 
@@ -259,6 +281,7 @@ class Settings:
     limits: LimitSettings
     wrappers: WrapperSettings = field(default_factory=WrapperSettings)
     sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    repository: RepositorySettings | None = None
     lock_from: Path | None = None
     cvmfs: CvmfsSettings | None = None
 
