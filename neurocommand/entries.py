@@ -148,14 +148,25 @@ def _oci(
     )
 
 
-def cvmfs(entry: dict[str, Any], base: Path) -> CvmfsSettings:
-    """Return what is said of a CVMFS repository; ``@fqrn@`` in an address stands for its name, as in CVMFS's own files.
+def cvmfs(entry: dict[str, Any] | None, publish: dict[str, Any], base: Path) -> CvmfsSettings | None:
+    """Return how clients read a CVMFS repository; ``@fqrn@`` in an address is its name, as in CVMFS's own files.
 
     Args:
-        entry: what the file says.
+        entry: what the file says; None where it says nothing.
+        publish: the section of what is published: its repository is meant where no other is named.
         base: what paths are relative to.
+
+    Raises:
+        UsageError: no repository is named.
     """
-    name, configuration = entry["repository"], path_of(entry.get("configuration", "/etc/cvmfs"), base)
+    own = publish.get("repository")
+    if entry is None and own is None:
+        return None
+    entry = entry or {}
+    name = entry.get("repository", own)
+    if name is None:
+        raise UsageError("cvmfs: names no repository", "set cvmfs.repository, or publish.repository")
+    configuration = path_of(publish["cvmfs_configuration"], base)
     key, age, first = entry.get("public_key"), entry.get("max_age_hours"), entry.get("stratum0")
     return CvmfsSettings(
         repository=name,
@@ -165,7 +176,6 @@ def cvmfs(entry: dict[str, Any], base: Path) -> CvmfsSettings:
         lag_minutes=int(entry.get("max_lag_minutes", 90)),
         age_hours=None if age is None else int(age),
         release_file=entry.get("release_file", "record.json"),
-        configuration=configuration,
     )
 
 

@@ -24,6 +24,8 @@ _TYPES = {
     "string": "a text",
     "boolean": "true or false",
     "integer": "a whole number",
+    "number": "a number",
+    "null": "null",
 }
 
 
@@ -61,7 +63,7 @@ def _unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> Iterato
     from jsonschema import ValidationError
 
     items = instance if wanted and isinstance(instance, list) else []
-    if len({json.dumps(item, sort_keys=True) for item in items}) < len(items):
+    if len({json.dumps(item, sort_keys=True, default=repr) for item in items}) < len(items):
         yield ValidationError("not unique")
 
 
@@ -110,7 +112,9 @@ def _described(error: Any) -> Iterator[Deviation]:
                 rule = error.schema.get("x-fault")
                 yield Deviation((*position, key), rule or "unknown key", unknown_key=rule is None)
         case "type":
-            yield Deviation(position, f"must be {_TYPES[error.validator_value]}")
+            kinds = error.validator_value
+            named = [_TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+            yield Deviation(position, f"must be {' or '.join(named)}")
         case "enum":
             yield Deviation(position, _unknown_value(error.instance, error.validator_value))
         case "uniqueItems":

@@ -153,7 +153,7 @@ class DownloadSettings:
 
 @dataclass(frozen=True)
 class CvmfsSettings:
-    """A CVMFS repository: where it is served, and how fresh it has to be.
+    """A CVMFS repository as its clients read it: where it is served, and how fresh it has to be.
 
     Args:
         repository: its full name.
@@ -163,7 +163,6 @@ class CvmfsSettings:
         lag_minutes: how long a server may lack the newest revision.
         age_hours: since when a server's revision may have been signed; None: for ever.
         release_file: the file that each visible release has below ``containers/<release>/``.
-        configuration: CVMFS's own directory.
     """
 
     repository: str
@@ -173,7 +172,6 @@ class CvmfsSettings:
     lag_minutes: int = 90
     age_hours: int | None = None
     release_file: str = "record.json"
-    configuration: Path = Path("/etc/cvmfs")
 
     @property
     def addresses(self) -> tuple[str, ...]:

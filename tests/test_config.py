@@ -82,13 +82,23 @@ def test_a_cvmfs_repository(tmp_path: Path) -> None:
   max_lag_minutes: 9
   max_age_hours: 48
   release_file: commands.txt
-  configuration: etc
 """
     found = config.load(write(tmp_path / "n.yaml", text), {}).cvmfs
     assert found is not None
     assert found.addresses == ("http://s0/cvmfs/x.org", "http://s1/cvmfs/x.org")
-    assert (found.public_key, found.configuration) == (tmp_path / "keys/x.pub", tmp_path / "etc")
+    assert found.public_key == tmp_path / "keys/x.pub"
     assert (found.lag_minutes, found.age_hours, found.release_file) == (9, 48, "commands.txt")
+
+
+def test_what_is_published_is_the_repository_that_clients_read(tmp_path: Path) -> None:
+    text = "publish: {repository: x.org, cvmfs_configuration: /c}\n"
+    found = config.load(write(tmp_path / "n.yaml", text), {}).cvmfs
+    assert found == CvmfsSettings("x.org", (), None, Path("/c/keys/x.org.pub"))
+    found = config.load(write(tmp_path / "n.yaml", f"{text}cvmfs: {{servers: ['http://s1/@fqrn@']}}\n"), {}).cvmfs
+    assert found is not None
+    assert (found.repository, found.servers) == ("x.org", ("http://s1/x.org",))
+    with pytest.raises(UsageError, match="names no repository"):
+        config.load(write(tmp_path / "n.yaml", "cvmfs: {servers: ['http://s1/x']}\n"), {})
 
 
 def test_downloads_merge_with_the_defaults(tmp_path: Path, own_home: Path) -> None:
@@ -306,6 +316,9 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("- a", 1, "must be an object"),
         ("state: s\ncolour: red", 2, "unknown key"),
         ("manifest: 5", 1, "must be a text"),
+        ("sets: {x: [2000-01-01, {1: 2, a: 3}]}", 1, "must be a text"),
+        ("quorum: x", 1, "must be a whole number or null"),
+        ("publish: {whitelist_days: x}", 1, "must be a number"),
         ("manifest: a\nmanifest: b", 2, "duplicate key"),
         ("state: 2026-99-99", 1, "must be a text|no YAML"),
         ("state: !!python/object/apply:os.system [id]", 1, "no YAML|must be"),
@@ -417,7 +430,8 @@ ALL_KEYS: dict[str, Any] = {
         {"name": "h", "kind": "http", "url": "https://x/y", "absent": [403, 404]},
     ],
     "install": {"prefix": "prefix", "format": "sif"},
-    "publish": {"root": "root", "format": "tree", "mount_points": ["/data"]},
+    "publish": {"root": "root", "format": "tree", "mount_points": ["/data"], "whitelist_days": 7},
+    "quorum": 1,
     "cvmfs": {
         "repository": "x.org",
         "servers": ["http://s1/cvmfs/@fqrn@"],
@@ -426,7 +440,6 @@ ALL_KEYS: dict[str, Any] = {
         "max_lag_minutes": 9,
         "max_age_hours": 9,
         "release_file": "record.json",
-        "configuration": "cvmfs",
     },
 }
 ODD = st.one_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neurocommand import freshness
@@ -12,7 +12,7 @@ from neurocommand.commands import report
 from neurocommand.commands.session import Session
 from neurocommand.cvmfs import repository
 from neurocommand.cvmfs.probe import Missing, Probe
-from neurocommand.errors import NeurocommandError, UsageError, printable_lines
+from neurocommand.errors import UsageError, printable_lines
 from neurocommand.freshness import Answer, Limits, Silence, Verdict
 from neurocommand.manifest import Manifest
 from neurocommand.model import Release
@@ -94,16 +94,21 @@ class Probed:
         return [*lines, f"{servers}; {report.count(self.live, 'live release')}, {len(self.missing)} missing somewhere"]
 
 
-def require(session: Session) -> tuple[CvmfsSettings, tuple[str, ...]]:
-    """Return what the configuration says of the repository, and the addresses to ask, the stratum 0's first.
+def require(session: Session) -> CvmfsSettings:
+    """Return what the configuration says of the repository; its stratum 0 is this machine's, where that publishes it.
 
     Raises:
-        UsageError: it says nothing, or names no server.
+        UsageError: it says nothing, or no server is known.
     """
     settings = session.settings.cvmfs
     if settings is None:
         raise UsageError("no CVMFS repository to probe", "set cvmfs.repository and cvmfs.servers in neurocommand.yaml")
-    return settings, _addresses(settings)
+    own = session.settings.repository
+    if settings.stratum0 is None and own is not None and own.name == settings.repository:
+        settings = replace(settings, stratum0=repository.read(own.name, own.configuration).url)
+    if not settings.addresses:
+        raise UsageError(f"no server of {settings.repository} is named", "set cvmfs.servers in neurocommand.yaml")
+    return settings
 
 
 def run(session: Session, wanted: Manifest, observation: Observation, seconds: float) -> Probed:
@@ -115,9 +120,9 @@ def run(session: Session, wanted: Manifest, observation: Observation, seconds: f
         observation: what the stores said.
         seconds: that one server may take for each question.
     """
-    settings, urls = require(session)
+    settings = require(session)
     live = [d.release for d in wanted.declarations if _is_live(session, observation, d.release)]
-    probe = Probe(settings.repository, urls, settings.public_key, seconds)
+    probe = Probe(settings.repository, settings.addresses, settings.public_key, seconds)
     try:
         answers = probe.ask()
         now = time.time()
@@ -163,18 +168,6 @@ def _lacking(session: Session, observation: Observation, live: Sequence[Release]
             elif artifact is not None and not seen.agrees(artifact):
                 missing.append(Absent(release.id, f"the store {view.name}", "damaged: neurocommand repair mends it"))
     return missing
-
-
-def _addresses(settings: CvmfsSettings) -> tuple[str, ...]:
-    """Return the addresses to ask, the stratum 0's first; this machine's own where it publishes and none are named."""
-    if settings.addresses:
-        return settings.addresses
-    try:
-        return (repository.read(settings.repository, settings.configuration).url,)
-    except NeurocommandError as error:
-        raise UsageError(
-            f"no server of {settings.repository} is named", "set cvmfs.servers in neurocommand.yaml"
-        ) from error
 
 
 def _absent(paths: dict[str, str], missing: Missing) -> Absent:

@@ -225,7 +225,8 @@ def test_a_release_that_no_store_holds_is_not_live(site: Site, web_server: Serve
     ("section", "code", "message", "hint"),
     [
         ("", 2, "no CVMFS repository to probe", "cvmfs.repository"),
-        ("cvmfs: {repository: x.org, configuration: nowhere}", 2, "no server of x.org is named", "cvmfs.servers"),
+        ("cvmfs: {repository: x.org}", 2, "no server of x.org is named", "cvmfs.servers"),
+        ("publish: {repository: x.org, cvmfs_configuration: /no}", 1, "publishes no CVMFS repository x.org", "mkfs"),
         (f"cvmfs: {{repository: x.org, servers: ['{refused_url()}'], public_key: no.pub}}", 1, "", ""),
     ],
 )
@@ -237,6 +238,23 @@ def test_what_cannot_be_probed(site: Site, section: str, code: int, message: str
     assert found == code
     assert message in err
     assert hint in err
+
+
+def test_a_publisher_probes_its_own_stratum_0(site: Site, web_server: Serve) -> None:
+    made = neurodesk(RELEASES)
+    server = web_server(made.respond)
+    conf = site.path / "cvmfs" / "repositories.d" / NAME / "server.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text(f"CVMFS_USER=me\nCVMFS_STRATUM0={address(server)}\nCVMFS_UPSTREAM_STORAGE=local,/a,/b\n")
+    (site.path / "cvmfs" / "keys").mkdir()
+    (site.path / "cvmfs" / "keys" / f"{NAME}.pub").write_bytes(made.keys.public.read_bytes())
+    site.configure([])
+    text = (site.path / "n.yaml").read_text().partition("cvmfs:")[0]
+    section = f"publish: {{repository: {NAME}, root: root, cvmfs_configuration: {site.path}/cvmfs}}"
+    (site.path / "n.yaml").write_text(f"{text}{section}\n")
+    code, found = site.json()
+    assert code == 0
+    assert [(s["server"], s["state"]) for s in found["servers"]] == [(address(server), "ok")]
 
 
 def test_a_missing_key_fails_the_run(site: Site, web_server: Serve) -> None:
