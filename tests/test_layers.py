@@ -14,6 +14,7 @@ LADDER = (
     {
         "aria2log",
         "bandwidth",
+        "durations",
         "process",
         "files",
         "jsontext",
@@ -29,7 +30,7 @@ LADDER = (
     {"manifesttext"},
     {"retention"},
     {"actions", "memory", "render", "verification", "registrysession"},
-    {"leftover"},
+    {"leftover", "runs"},
     {"plan"},
     {"stores", "image", "download", "imagesearch", "registry", "follow", "runlock", "space", "spool", "versions"},
     {"foreign", "lmodcache"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from neurocommand import jsontext, manifesttext
 from neurocommand.commands.console import Console
+from neurocommand.commands.recorder import Recorder
 from neurocommand.errors import NeurocommandError, UsageError
 from neurocommand.lock import LockFile
 from neurocommand.lock import load as load_lock
@@ -36,6 +37,7 @@ class Session:
         self.console = Console(verbose=verbose, quiet=quiet)
         self.manifest_path: Path | None = None
         self.apart: Path | None = None
+        self.runs = Recorder()
 
     @functools.cached_property
     def settings(self) -> Settings:
