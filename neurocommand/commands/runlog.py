@@ -196,6 +196,8 @@ class RunLog(Recorder):
     def _status(self) -> runs.Status:
         path = self.state / runs.STATUS
         try:
+            if not path.is_file():
+                return runs.Status()
             with open(path, encoding="utf-8", errors="replace") as file:
                 return runs.parse(file.read(_LARGEST))
         except OSError:

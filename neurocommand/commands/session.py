@@ -39,6 +39,12 @@ class Session:
         self.apart: Path | None = None
         self.runs = Recorder()
 
+    def afresh(self) -> Session:
+        """Return a session of the same command line that has read nothing yet."""
+        session = Session(self.config_path, verbose=self.console.verbose, quiet=self.console.quiet)
+        session.manifest_path, session.apart = self.manifest_path, self.apart
+        return session
+
     @functools.cached_property
     def settings(self) -> Settings:
         """The settings in effect."""
