@@ -83,7 +83,7 @@ def _outcomes(work: _Work, workshop: Workshop) -> Iterator[Outcome]:
         if failed and not (stores and missed):
             yield Skipped(action, failed)
             continue
-        outcome = _outcome(action, workshop)
+        outcome = outcome_of(action, workshop)
         if isinstance(outcome, Failed):
             missed += stores
             if stores and missed <= work.spare:
@@ -98,7 +98,8 @@ def _outcomes(work: _Work, workshop: Workshop) -> Iterator[Outcome]:
         workshop.done(work.release, sent=not sent and any(isinstance(action, Upload) for action in work.actions))
 
 
-def _outcome(action: Action, workshop: Workshop) -> Done | Failed:
+def outcome_of(action: Action, workshop: Workshop) -> Done | Failed:
+    """Carry out one action, and return what came of it; nothing is raised but what ends the run."""
     began = time.monotonic()
     return replace(_tried(action, workshop), seconds=time.monotonic() - began)
 

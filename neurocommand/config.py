@@ -238,7 +238,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
     manifest, install, publish = content["manifest"], content["install"], content["publish"]
     if manifest != BUNDLED and not is_address(manifest):
         manifest = str(path(manifest))
-    root = publish.get("root")
+    root = publish.get("root") or ("repository" in publish and f"/cvmfs/{publish['repository']}")
     registries = tuple(entries.registry(entry, environ) for entry in content["registries"])
     return Settings(
         manifest=manifest,
@@ -258,6 +258,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         downloads=DownloadSettings(**content["downloads"], speeds=state / "speeds.json"),
         limits=entries.limits(content["limits"]),
         wrappers=entries.wrappers(content["wrappers"]),
+        repository=entries.repository(publish),
         sets=tuple((name, tuple(members)) for name, members in content["sets"].items()),
     )
 

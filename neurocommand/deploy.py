@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neurocommand import contents, indexing, lmodcache, record, setmodules, tombstone
@@ -53,6 +53,19 @@ def skipped_notes(skipped: Sequence[SkippedCommand]) -> Iterator[str]:
             yield f"skipped {len(names)} names: {reason}: {', '.join(names[:_TOLD])} and others"
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What is to be known of a root that is only made here, for another place.
+
+    Args:
+        place: where users will find it.
+        fit: is given the directory of each release once its image is there; what it raises ends the deployment.
+    """
+
+    place: Path
+    fit: Callable[[ReleaseDirectory], None]
+
+
 class Deployer:
     """Deploys releases under one root; used under the root's run lock only.
 
@@ -64,6 +77,7 @@ class Deployer:
         shared: others read this root, so what is made there is open to them whatever the umask; else the umask counts.
         wrappers: what its wrappers do.
         defaults: what the default versions of its modules are decided by.
+        draft: what is to be known where the root is a draft.
     """
 
     def __init__(
@@ -76,6 +90,7 @@ class Deployer:
         shared: bool = False,
         wrappers: WrapperSettings | None = None,
         defaults: Defaults | None = None,
+        draft: Draft | None = None,
     ) -> None:
         self.root = root
         self.wrappers = wrappers or WrapperSettings()
@@ -84,7 +99,12 @@ class Deployer:
         self.format = image_format
         self.mount_points = tuple(mount_points)
         self.listener = listener
+        self.draft = draft
         self.changed = False
+
+    def standing(self, release: Release) -> ReleaseDirectory:
+        """Return the directory of a release as users find it, which its record is held against."""
+        return (Root(self.draft.place) if self.draft is not None else self.root).release(release)
 
     def _changing(self) -> None:
         """Remember that modulefiles change, and forget what Lmod would read instead of them."""
@@ -109,7 +129,7 @@ class Deployer:
             for one, member in setmodules.missing(self.root, sets or ()):
                 yield f"{one.id}: {member} cannot be loaded under {self.root.path}"
             if not lmodcache.is_there(self.root):
-                note = lmodcache.build(self.root, lmod, self.umask)
+                note = lmodcache.build(self.root, lmod, self.umask, self.draft.place if self.draft else None)
                 if note and self.changed:
                     yield note
 
@@ -309,6 +329,8 @@ class Deployer:
                 self.listener(Noted(declaration.release.id, note))
         else:
             contents.link_or_copy(path, staged.image, self.umask)
+        if self.draft is not None:
+            self.draft.fit(staged)
         found = self._inspect(staged, declaration, self.format, sif.recorded_environment(path))
         contents.write(staged, found, self.format, self._making(declaration), self.umask)
         new = self._record(declaration, artifact, found, self.format)

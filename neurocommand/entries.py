@@ -19,6 +19,7 @@ from neurocommand.settings import (
     OciSettings,
     RcloneSettings,
     RegistrySettings,
+    RepositorySettings,
     S3Settings,
     StoreSettings,
     WrapperSettings,
@@ -151,8 +152,26 @@ def limits(entry: dict[str, Any]) -> LimitSettings:
     # JSON Schema takes 8.0 for a whole number, too
     numbers = {name: int(entry[name]) for name in ("conversions", "transfers")}
     written = entry.get("bandwidth")
-    bandwidth = sizes.bytes_of(written) if isinstance(written, str) else written and int(written)
-    return LimitSettings(**numbers, bandwidth=bandwidth)
+    return LimitSettings(**numbers, bandwidth=None if written is None else _bytes(written))
+
+
+def _bytes(written: str | int) -> int:
+    return sizes.bytes_of(written) if isinstance(written, str) else int(written)
+
+
+def repository(entry: dict[str, Any]) -> RepositorySettings | None:
+    """Return the CVMFS repository that is published to; None where ``publish`` names none."""
+    if "repository" not in entry:
+        return None
+    return RepositorySettings(
+        name=entry["repository"],
+        configuration=Path(entry["cvmfs_configuration"]),
+        whitelist_days=float(entry["whitelist_days"]),
+        min_free=_bytes(entry["min_free"]),
+        revision_size=_bytes(entry["revision_size"]),
+        revision_entries=int(entry["revision_entries"]),
+        revision_seconds=int(entry["revision_seconds"]),
+    )
 
 
 def wrappers(entry: dict[str, Any]) -> WrapperSettings:

@@ -219,6 +219,26 @@ class DeployError(NeurocommandError):
     """A release could not be deployed or removed."""
 
 
+class CvmfsError(NeurocommandError):
+    """A CVMFS repository, or a server of one, is not as it has to be."""
+
+
+class CvmfsDownError(CvmfsError):
+    """A server of a CVMFS repository gives no answer that can be used."""
+
+
+class CvmfsUntrustedError(CvmfsError):
+    """What a server of a CVMFS repository says is not vouched for by the repository's key."""
+
+
+class CvmfsExpiredError(CvmfsUntrustedError):
+    """A CVMFS repository's whitelist has expired, so that clients refuse it."""
+
+
+class CvmfsBehindError(CvmfsError):
+    """A server of a CVMFS repository shows an older revision than was seen before, or another one under its number."""
+
+
 class RefusedError(NeurocommandError):
     """Refused to destroy something, or to start without the space needed."""
 

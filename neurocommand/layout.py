@@ -119,6 +119,17 @@ def is_tombstone(text: str) -> bool:
     return bool(re.match(r"[^\n]*\n(?:--|#) \S+: made by neurocommand; withdrawn", text))
 
 
+def release_of_image(path: str) -> Release | None:
+    """Return the release whose image stands at a path relative to a root; None for any other path.
+
+    >>> str(release_of_image("containers/fsl_6.0.4_20210105/fsl_6.0.4_20210105.simg"))
+    'fsl_6.0.4_20210105'
+    """
+    above, _, name = path.rpartition("/")
+    release = release_of_key(name)
+    return release if release is not None and above == f"containers/{release.id}" else None
+
+
 def category_directory(category: str) -> str:
     """Return the directory of a category; both spellings of apps.json give the same.
 

@@ -43,13 +43,14 @@ def is_there(root: Root) -> bool:
     return (root.lmod / "cache").is_dir()
 
 
-def build(root: Root, directories: Sequence[Path], umask: int | None) -> str:
+def build(root: Root, directories: Sequence[Path], umask: int | None, place: Path | None = None) -> str:
     """Build the cache with Lmod's own program, and write the file that tells Lmod of it.
 
     Args:
         root: the root.
         directories: where Lmod's programs may be.
         umask: applied to what is made, instead of the process's own.
+        place: where users find the root, if that is elsewhere.
 
     Returns:
         Why it was not built; empty when it was.
@@ -71,10 +72,22 @@ def build(root: Root, directories: Sequence[Path], umask: int | None) -> str:
     except NeurocommandError as error:
         remove_tree(fresh)
         return f"Lmod's cache of the modules was not built: {error.message}"
+    if place is not None:
+        _move(fresh, root.path, place)
     _open(root, fresh, umask)
     write_atomically(root.lmod / "lmodrc.lua", templates.LMODRC, umask=umask)
     os.rename(fresh, root.lmod / "cache")
     return ""
+
+
+def _move(cache: Path, root: Path, place: Path) -> None:
+    """Let a cache speak of a root in another place; what is compiled cannot, and Lmod does without."""
+    for path in list(cache.iterdir()):
+        if path.suffix != ".lua":
+            path.unlink()
+            continue
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        path.write_text(text.replace(f"{root}/", f"{place}/"), encoding="utf-8", errors="surrogateescape")
 
 
 def _trees(root: Root) -> str:

@@ -19,7 +19,16 @@ from typing import NoReturn
 
 from neurocommand.errors import ProcessError
 
-__all__ = ["Background", "Completed", "dying_with_us", "feed", "find_program", "replace_process", "run"]
+__all__ = [
+    "Background",
+    "Completed",
+    "Outliving",
+    "dying_with_us",
+    "feed",
+    "find_program",
+    "replace_process",
+    "run",
+]
 
 PIPE = 1 << 20
 
@@ -225,6 +234,55 @@ class Background:
             for line in output:
                 self._lines.put(line.decode(errors="replace").rstrip("\n"))
         self._lines.put(None)
+
+
+class Outliving:
+    """A program that goes on when this process ends, however that ends, since what it does must not be left half done.
+
+    What it says goes to a file, so that it need not stop when nobody reads it.
+
+    Args:
+        argv: program and arguments.
+        output: the file; emptied first.
+        cwd: working directory.
+
+    Raises:
+        ProcessError: it cannot be started.
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, argv: Sequence[str], output: Path, cwd: Path) -> None:
+        self._output = output
+        with open(output, "wb") as stream:
+            try:
+                self._process = subprocess.Popen(
+                    list(argv),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    cwd=cwd,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise ProcessError(f"{argv[0]}: cannot be started: {error.strerror}", f"is {argv[0]} here?") from error
+
+    def ended(self, seconds: float) -> bool:
+        """Wait so long, and tell whether it has ended."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    @property
+    def code(self) -> int:
+        """Its exit code, once it has ended; negative: the signal."""
+        return self._process.returncode
+
+    @property
+    def output(self) -> str:
+        """What it has said so far."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
 
 
 def dying_with_us(name: str) -> list[str]:

@@ -203,10 +203,34 @@ class LimitSettings:
 
 
 @dataclass(frozen=True)
+class RepositorySettings:
+    """The CVMFS repository that this machine publishes.
+
+    Args:
+        name: of the repository.
+        configuration: where ``cvmfs_server`` keeps its configuration.
+        whitelist_days: days that its whitelist must be good for.
+        min_free: bytes that its storage must have left beside what is published.
+        revision_size: bytes of trees from which on a revision is made.
+        revision_entries: files and directories from which on a revision is made.
+        revision_seconds: seconds after which a revision is made of what is ready.
+    """
+
+    name: str
+    configuration: Path
+    whitelist_days: float
+    min_free: int
+    revision_size: int
+    revision_entries: int
+    revision_seconds: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured; paths are absolute.
 
     ``sets`` are the named sets: name and the releases that its module loads, as the file names them.
+    ``repository`` is the one that ``root`` is the directory of.
     ``lock_from`` is the lock that a run with a lock of its own starts from, and leaves as it is; else None.
     """
 
@@ -228,6 +252,7 @@ class Settings:
     limits: LimitSettings
     wrappers: WrapperSettings = field(default_factory=WrapperSettings)
     sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    repository: RepositorySettings | None = None
     lock_from: Path | None = None
 
     @property

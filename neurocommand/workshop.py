@@ -57,6 +57,7 @@ class Workshop:
         listener: told about progress.
         own_lock: a prefix's own lock: a release that the lock does not know is recorded there when it is fetched.
         stored: releases that some store is known to have, so that the spool need not keep them.
+        kept: releases that the spool keeps all the same, since they are still to be deployed.
         downloads: how objects are fetched.
         sources: names of the stores that a release may be fetched from; empty: of all.
         limits: how much may go on at once.
@@ -77,6 +78,7 @@ class Workshop:
     listener: Listener
     own_lock: LockFile | None = None
     stored: set[Release] = field(default_factory=set)
+    kept: set[Release] = field(default_factory=set)
     downloads: DownloadSettings = field(default_factory=DownloadSettings)
     sources: Sequence[str] = ()
     limits: LimitSettings = field(default_factory=LimitSettings)
@@ -124,7 +126,7 @@ class Workshop:
 
     def _retire(self, action: Retire) -> str:
         deployer = self._root()
-        deployed = read_record(deployer.root.release(action.release))
+        deployed = read_record(deployer.standing(action.release))
         notice = replace(action.notice, since=action.notice.since or self.today)
         with self._deploying:
             if not isinstance(deployed, DeployRecord):
@@ -143,7 +145,7 @@ class Workshop:
         """
         if sent:
             self.stored.add(release)
-        if release in self.stored:
+        if release in self.stored and release not in self.kept:
             self.spool.discard([release])
 
     def _known(self, release: Release) -> Artifact | None:
@@ -284,7 +286,7 @@ class Workshop:
 
     def _rewrap(self, release: Release) -> str:
         deployer = self._root()
-        deployed = read_record(deployer.root.release(release))
+        deployed = read_record(deployer.standing(release))
         if not isinstance(deployed, DeployRecord):
             raise NeurocommandError(f"{release}: {deployed.reason}", "run it again")
         with self._deploying:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from neurocommand import config, observe, registry, space
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Failed, Outcome, apply
-from neurocommand.commands import bugs, journal, pruning, report, runlog
+from neurocommand.commands import bugs, journal, pruning, report, repository, runlog
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
@@ -31,6 +32,8 @@ from neurocommand.runlock import RunLock
 from neurocommand.spool import Spool
 from neurocommand.stores.interface import Store
 from neurocommand.workshop import Workshop
+
+Applying = Callable[[Plan, Workshop], Generator[Outcome, None, None]]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,9 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     sets = session.sets if place is not None else ()
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool = Spool(session.settings.spool)
-        deployer = None if asked.dry_run else _prepared(session, stack, place, spool)
+        through = place is not None and asked.root is None and session.settings.repository is not None
+        publisher = stack.enter_context(repository.opened(session)) if through and not asked.dry_run else None
+        deployer = None if asked.dry_run else _prepared(session, stack, None if through else place, spool)
         started = time.monotonic()
         judged = stage.prunes and asked.whole and session.configured_manifest
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken
@@ -119,7 +124,10 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
             pruning.remember(session, retention, observation)
         stored = _tidied(session, spool, plan, whole)
         made = dataclasses.replace(workshop(session, wanted, deployer, spool, stored=stored), image=asked.image)
-        code = apply_and_show(session, plan, made, as_json=asked.as_json)
+        applying = apply
+        if publisher is not None:
+            applying = functools.partial(repository.apply, session, publisher, sets)
+        code = apply_and_show(session, plan, made, as_json=asked.as_json, applying=applying)
         if deployer is not None:
             finish(session, deployer, sets)
         return code
@@ -314,11 +322,11 @@ def workshop(
     )
 
 
-def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: bool) -> int:
+def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: bool, applying: Applying = apply) -> int:
     """Carry a plan out, show each outcome as it comes and the totals, and return the exit code."""
+    outcomes = _outcomes(session, plan, made, applying)
     if not plan.actions:
         return show(plan, as_json=as_json)
-    outcomes = _outcomes(session, plan, made)
     for problem in plan.problems:
         session.console.complain(report.problem_text(problem))
     if as_json:
@@ -328,10 +336,10 @@ def apply_and_show(session: Session, plan: Plan, made: Workshop, *, as_json: boo
     return report.exit_code(outcomes, plan.problems)
 
 
-def _outcomes(session: Session, plan: Plan, made: Workshop) -> list[Outcome]:
+def _outcomes(session: Session, plan: Plan, made: Workshop, applying: Applying) -> list[Outcome]:
     outcomes: list[Outcome] = []
     # closed at once when this ends early, so that threads take nothing more in hand
-    with session.console as console, contextlib.closing(apply(plan, made)) as coming:
+    with session.console as console, contextlib.closing(applying(plan, made)) as coming:
         for found in coming:
             outcome = _with_trace(found)
             report.show_outcome(console, outcome)

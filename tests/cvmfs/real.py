@@ -1,0 +1,108 @@
+"""A real stratum 0 for tests: cvmfs_server of this machine, Apache on port 80, and a repository for each test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import signing
+from .simulator import Done
+
+
+def why_not() -> str:
+    """Return why there is no real stratum 0 here; nothing where there is one."""
+    if not shutil.which("cvmfs_server"):
+        return "cvmfs_server is not installed"
+    if os.geteuid() != 0:
+        return "cvmfs_server needs root"
+    with contextlib.suppress(OSError), contextlib.closing(urllib.request.urlopen("http://127.0.0.1/", timeout=5)):
+        return ""
+    return "no web server answers on port 80"
+
+
+class RealStratum0:
+    """A real repository; has of Stratum0 what can be had. What cannot be provoked skips the test and says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.url = f"http://localhost/cvmfs/{name}"
+        self.union = Path("/cvmfs") / name
+        self.spool = Path("/var/spool/cvmfs") / name
+        self.storage = Path("/srv/cvmfs") / name
+        self.public_key = Path(f"/etc/cvmfs/keys/{name}.pub")
+        self.env = dict(os.environ)
+
+    @classmethod
+    @contextlib.contextmanager
+    def make(cls, name: str, *options: str) -> Iterator[RealStratum0]:
+        """Make a repository, and remove it in the end; ``options`` are mkfs's, -g -z unless given."""
+        stratum = cls(name)
+        made = stratum.run("mkfs", "-o", "root", *(options or ("-g", "-z")), name)
+        try:
+            assert made.code == 0, made.said
+            yield stratum
+        finally:
+            stratum.run("rmfs", "-f", name)
+
+    def popen(self, *argv: str, **options: Any) -> subprocess.Popen[str]:
+        """Start cvmfs_server; options are Popen's."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        return subprocess.Popen(["cvmfs_server", *argv], **{"cwd": "/", "text": True, **options})
+
+    def run(self, *argv: str, **options: Any) -> Done:
+        """Run cvmfs_server to its end, standard input at its end; options are Popen's."""
+        with self.popen(*argv, **options) as process:
+            said, _ = process.communicate(timeout=300)
+        return Done(process.returncode, said)
+
+    def do(self, *argv: str) -> str:
+        """Run cvmfs_server with the repository as its last word; it must succeed."""
+        done = self.run(*argv, self.name)
+        assert done.code == 0, done
+        return done.said
+
+    @property
+    def revision(self) -> int:
+        """Return the number of the public revision."""
+        return int(self.served()["S"])
+
+    def served(self) -> Mapping[str, str]:
+        """Return the manifest's fields, as they are served now."""
+        request = urllib.request.Request(f"{self.url}/.cvmfspublished", headers={"Cache-Control": "max-age=0"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return signing.parse_manifest(answer.read())
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the flag of a transaction is there."""
+        return (self.spool / "in_transaction.lock").exists()
+
+    @property
+    def is_writable(self) -> bool:
+        """Tell whether the union is mounted read/write."""
+        lines = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
+        return any(line[1] == str(self.union) and "rw" in line[3].split(",") for line in lines)
+
+    def renew_whitelist(self, days: int = 30) -> None:
+        """Sign a whitelist that is valid for so many days."""
+        self.do("resign", "-f", "-d", str(days))
+
+    def expire_whitelist(self) -> None:
+        """Let the whitelist have expired."""
+        self.renew_whitelist(0)
+
+    def break_mount(self) -> None:
+        """Take the mounts away, as a reboot does."""
+        for path in (self.union, self.spool / "rdonly"):
+            subprocess.run(["umount", path], check=True, capture_output=True)
+
+    def __getattr__(self, name: str) -> Any:
+        pytest.skip(f"the real cvmfs_server cannot be made to {name.replace('_', ' ')}")

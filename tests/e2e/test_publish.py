@@ -1,0 +1,160 @@
+"""``publish`` and ``sync`` to a CVMFS repository: what clients see, and the state that is left, whatever happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cvmfs.simulator import Stratum0
+from tests.world import Completed, World
+
+RECORD = "containers/small_1.0_20260101/record.json"
+
+
+@dataclass
+class Site:
+    """A stratum 0, and a world that publishes to it."""
+
+    world: World
+    stratum: Stratum0
+
+    def run(self, *words: str) -> Completed:
+        return self.world.run(*words, env=self.stratum.env)
+
+    def seen(self, path: str) -> bytes | None:
+        """Return a file as clients see it."""
+        found = self.stratum.view(path)
+        return None if found is None else found.data
+
+    def releases(self) -> set[str]:
+        """Return the releases of which clients see a record."""
+        return {path.split("/")[1] for path in self.stratum.tree() if path.endswith("/record.json")}
+
+
+@pytest.fixture
+def site(world: World, tmp_path: Path) -> Iterator[Site]:
+    """Give a new repository, and a world whose releases are in its store, locked."""
+    with Stratum0.make(tmp_path / "host") as stratum:
+        world.configure()
+        text = world.config.read_text().replace(
+            "publish: {root: root}",
+            f"publish: {{repository: {stratum.name}, root: {stratum.union}, "
+            f"cvmfs_configuration: {stratum.directory}/etc/cvmfs, min_free: 1}}",
+        )
+        world.config.write_text(text)
+        yield Site(world, stratum)
+
+
+def test_a_sync_publishes_all_in_one_revision_and_a_second_one_nothing(site: Site) -> None:
+    site.world.declare("small 1.0", "small 1.1", "other 2.0")
+    done = site.run("sync")
+    assert done.code == 0, done
+    assert site.releases() == {"small_1.0_20260101", "small_1.1_20260101", "other_2.0_20260101"}
+    assert site.stratum.revision == 2, "a new repository is at revision 1"
+    assert not site.stratum.is_open
+    record: dict[str, Any] = json.loads(site.seen(RECORD) or b"")
+    assert record["release"] == "small_1.0_20260101"
+    served = site.stratum.served()
+    again = site.run("sync")
+    assert (again.code, again.out.splitlines()[-1]) == (0, "nothing to do")
+    assert site.stratum.served() == served, "nothing was signed"
+
+
+def test_what_the_manifest_retires_is_withdrawn_and_what_goes_is_gone(site: Site) -> None:
+    site.world.declare("small 1.0", "small 1.1")
+    assert site.run("sync").code == 0
+    site.world.declare("small 1.1", retired=[site.world.release("small 1.0")])
+    done = site.run("publish")
+    assert done.code == 0, done
+    tree = site.stratum.tree()
+    assert not [path for path in tree if path.startswith("containers/small_1.0_20260101/small_1.0_20260101.simg")]
+    assert b"withdrawn" in (site.seen("containers/small_1.0_20260101/wrapper.sh") or b"")
+    assert site.releases() == {"small_1.0_20260101", "small_1.1_20260101"}, "of one only the tombstone"
+    assert site.run("publish").out.splitlines()[-1] == "nothing to do"
+    assert site.stratum.revision == 3
+
+
+def test_other_bytes_take_the_place_of_a_damaged_release_in_one_revision(site: Site) -> None:
+    assert site.run("sync").code == 0
+    site.stratum.do("transaction")
+    (site.stratum.union / RECORD).write_text("{")
+    (site.stratum.union / "containers/small_1.0_20260101/small_1.0_20260101.simg/stale").write_text("x")
+    site.stratum.do("publish")
+    before = site.stratum.revision
+    done = site.run("publish")
+    assert done.code == 0, done
+    assert site.stratum.revision == before + 1
+    assert json.loads(site.seen(RECORD) or b"")["release"] == "small_1.0_20260101"
+    assert site.seen("containers/small_1.0_20260101/small_1.0_20260101.simg/stale") is None
+    assert site.run("publish").out.splitlines()[-1] == "nothing to do"
+
+
+def test_new_wrappers_are_published_without_the_image(site: Site) -> None:
+    assert site.run("sync").code == 0
+    image = "containers/small_1.0_20260101/small_1.0_20260101.simg"
+    before = {path: entry for path, entry in site.stratum.tree().items() if path.startswith(image)}
+    site.world.config.write_text(site.world.config.read_text() + "wrappers: {warm: true}\n")
+    done = site.run("publish")
+    assert done.code == 0, done
+    assert site.stratum.revision == 3
+    assert {path: entry for path, entry in site.stratum.tree().items() if path.startswith(image)} == before
+    assert site.run("publish").out.splitlines()[-1] == "nothing to do"
+
+
+def test_a_dry_run_changes_nothing_and_takes_no_lock(site: Site) -> None:
+    served = site.stratum.served()
+    done = site.run("sync", "--dry-run")
+    assert done.code == 0
+    assert "deploy" in done.out
+    assert site.stratum.served() == served
+    assert not (site.stratum.spool / "neurocommand").exists()
+
+
+def test_somebody_elses_transaction_is_told_and_left_alone(site: Site) -> None:
+    site.stratum.foreign_transaction("theirs", b"work")
+    done = site.run("sync")
+    assert done.code == 75, done
+    assert "has had a transaction open since" in done.err
+    assert f"cvmfs_server abort {site.stratum.name}" in done.err
+    assert (site.stratum.union / "theirs").read_bytes() == b"work"
+    site.stratum.do("publish")
+    assert site.run("sync").code == 0
+    assert site.seen("theirs") == b"work"
+
+
+def test_an_expired_whitelist_is_told_before_anything_is_done(site: Site) -> None:
+    site.stratum.expire_whitelist()
+    done = site.run("sync")
+    assert (done.code, site.stratum.is_open) == (1, False), done
+    assert "the whitelist has expired" in done.err
+    assert f"cvmfs_server resign -d 30 {site.stratum.name}" in done.err
+    site.stratum.renew_whitelist(3)
+    assert "the whitelist expires in 3.0 days" in site.run("publish").err
+    site.stratum.renew_whitelist(30)
+    assert site.run("publish").code == 0
+    assert site.releases() == {"small_1.0_20260101"}
+
+
+def test_a_full_storage_leaves_the_repository_as_it_was(site: Site) -> None:
+    site.stratum.fill_storage()
+    served = site.stratum.served()
+    done = site.run("sync")
+    assert done.code == 3, done
+    assert "free space in the repository's storage" in done.err
+    assert (site.stratum.served(), site.stratum.is_open) == (served, False)
+    site.stratum.free_storage()
+    assert site.run("sync").code == 0
+    assert site.releases() == {"small_1.0_20260101"}
+
+
+def test_mounts_that_are_gone_are_brought_back(site: Site) -> None:
+    site.stratum.break_mount()
+    done = site.run("sync")
+    assert done.code in (0, 1), done
+    assert site.run("sync").code == 0
+    assert site.releases() == {"small_1.0_20260101"}
