@@ -13,6 +13,7 @@ from neurocommand.commands import endings, interruption, streams
 from neurocommand.commands.console import Console
 from neurocommand.commands.session import Session
 from neurocommand.errors import NeurocommandError
+from neurocommand.events import Event
 
 
 class PatientConsole(Console):
@@ -29,12 +30,22 @@ class PatientConsole(Console):
         else:
             self._held.append(text)
 
-    def __enter__(self) -> Console:
-        """Begin a stretch of work, and say what was held back."""
-        held, self._held = self._held, None
-        for text in held or ():
-            self.say(text)
-        return super().__enter__()
+    def complain(self, text: str) -> None:
+        """Write a line that is shown anyway, behind those that led to it."""
+        self._release()
+        super().complain(text)
+
+    def __call__(self, event: Event) -> None:
+        """Show an event, which is work."""
+        self._release()
+        super().__call__(event)
+
+    def _release(self) -> None:
+        # what is complained of before a word was said, of the configuration say, is no work
+        if self._held:
+            held, self._held = self._held, None
+            for text in held:
+                self.say(text)
 
 
 def rounds(session: Session, every: int, work: Callable[[Session], int]) -> NoReturn:
