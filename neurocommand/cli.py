@@ -17,6 +17,7 @@ from neurocommand.errors import printable_lines
 COMMANDS = {
     "bundle": "Carry releases to a site without internet.",
     "check": "Check a manifest: every fault, each at its line.",
+    "client-config": "Print or install the configuration of clients of the CVMFS repository.",
     "completion": "Print the completion script of a shell.",
     "convert": "Convert images to SIF, and lock them.",
     "export": "Write the image of one release to a file that udocker, Docker and skopeo take.",
@@ -27,6 +28,8 @@ COMMANDS = {
     "mirror": "Fill every writable store from any store that holds the locked bytes.",
     "plan": "Show what a sync would do, and why.",
     "publish": "Deploy releases from the stores to the shared root.",
+    "rollback": "Publish again what a CVMFS repository held at an earlier tag.",
+    "gc": "Remove objects of a CVMFS repository that no kept revision needs.",
     "remove": "Remove installed releases.",
     "repair": "Replace damaged and missing objects by the locked bytes.",
     "run": "Run a command of a deployed release.",
@@ -50,7 +53,7 @@ class Verbs(click.Group):
         """Return one verb."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"neurocommand.commands.{cmd_name}")
+        module = importlib.import_module(f"neurocommand.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -260,6 +260,7 @@ def _settings(content: dict[str, Any], base: Path, environ: Mapping[str, str]) -
         wrappers=entries.wrappers(content["wrappers"]),
         repository=entries.repository(publish),
         sets=tuple((name, tuple(members)) for name, members in content["sets"].items()),
+        cvmfs=entries.cvmfs(content["cvmfs"], base) if "cvmfs" in content else None,
     )
 
 

@@ -13,6 +13,7 @@ from neurocommand.settings import (
     Bind,
     Budget,
     Credentials,
+    CvmfsSettings,
     DirectorySettings,
     HttpSettings,
     LimitSettings,
@@ -145,6 +146,31 @@ def _oci(
         credentials=_credentials(name, environ),
         mode=entry.get("mode"),
     )
+
+
+def cvmfs(entry: dict[str, Any], base: Path) -> CvmfsSettings:
+    """Return what is said of a CVMFS repository; ``@fqrn@`` in an address stands for its name, as in CVMFS's own files.
+
+    Args:
+        entry: what the file says.
+        base: what paths are relative to.
+    """
+    name, configuration = entry["repository"], path_of(entry.get("configuration", "/etc/cvmfs"), base)
+    key, age, first = entry.get("public_key"), entry.get("max_age_hours"), entry.get("stratum0")
+    return CvmfsSettings(
+        repository=name,
+        servers=tuple(_server(url, name) for url in entry.get("servers", ())),
+        stratum0=_server(first, name) if first else None,
+        public_key=path_of(key, base) if key else configuration / "keys" / f"{name}.pub",
+        lag_minutes=int(entry.get("max_lag_minutes", 90)),
+        age_hours=None if age is None else int(age),
+        release_file=entry.get("release_file", "record.json"),
+        configuration=configuration,
+    )
+
+
+def _server(url: str, name: str) -> str:
+    return url.replace("@fqrn@", name).rstrip("/")
 
 
 def limits(entry: dict[str, Any]) -> LimitSettings:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurocommand import recovery
+from neurocommand import recovery, tags
 from neurocommand.answers import Answer, next_step
 from neurocommand.changes import Difference
 from neurocommand.cvmfs import mounts, parcel, union
@@ -174,7 +174,7 @@ class Publisher:
             parcel.write(tar, draft, difference.puts)
         self.preflight(tar.stat().st_size if tar is not None else 0)
         before = self.client.manifest().revision
-        tag = time.strftime("neurocommand-%Y-%m-%dT%H.%M.%SZ", time.gmtime())
+        tag = time.strftime(f"{tags.OURS}%Y-%m-%dT%H.%M.%SZ", time.gmtime())
         publication = Publication(tag, reason, before, tuple(releases), self._proofs(draft, difference), time.time_ns())
         self.journal.begin(publication)
         answer = self._in(tar, difference)
@@ -213,6 +213,34 @@ class Publisher:
             and int(seconds) % int(_HANGS) == 0
         ):
             self._note(f"the new revision is public, but cvmfs_server still waits for its mount: {self._holders()}")
+
+    def rollback(self, name: str) -> int:
+        """Make a new revision with the content that a tag names; what came after it is published no more.
+
+        Returns:
+            The number of the revision.
+
+        Raises:
+            CvmfsError, BusyError: nothing was rolled back.
+        """
+        before = self.client.manifest().revision
+        answer = self.server.rollback(name, lambda _seconds, _said: None)
+        revision = self.client.manifest().revision
+        at = {tag.name: tag.revision for tag in tags.parse(self.server.tags())}
+        if answer.meaning != "done" or revision <= before or at.get(name) != revision:
+            raise self._failure("rollback", answer)
+        return revision
+
+    def collect(self, *, dry_run: bool) -> str:
+        """Remove what no kept revision needs, or see what would go; return what ``cvmfs_server`` says of it.
+
+        Raises:
+            CvmfsError, BusyError, RefusedError: it failed.
+        """
+        answer = self.server.collect(lambda _seconds, _said: None, dry_run=dry_run)
+        if answer.meaning != "done":
+            raise self._failure("gc", answer)
+        return answer.said
 
     def is_public(self, publication: Publication) -> bool:
         """Tell whether all of a publication is served to clients.

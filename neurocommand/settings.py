@@ -151,6 +151,37 @@ class DownloadSettings:
     speeds: Path | None = None
 
 
+@dataclass(frozen=True)
+class CvmfsSettings:
+    """A CVMFS repository: where it is served, and how fresh it has to be.
+
+    Args:
+        repository: its full name.
+        servers: addresses of the repository on the servers that clients use.
+        stratum0: its address on the server that all others copy from; None where it is not known.
+        public_key: the file of its master public key.
+        lag_minutes: how long a server may lack the newest revision.
+        age_hours: since when a server's revision may have been signed; None: for ever.
+        release_file: the file that each visible release has below ``containers/<release>/``.
+        configuration: CVMFS's own directory.
+    """
+
+    repository: str
+    servers: tuple[str, ...]
+    stratum0: str | None
+    public_key: Path
+    lag_minutes: int = 90
+    age_hours: int | None = None
+    release_file: str = "record.json"
+    configuration: Path = Path("/etc/cvmfs")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses, each once, the stratum 0's first."""
+        first = (self.stratum0,) if self.stratum0 else ()
+        return tuple(dict.fromkeys((*first, *self.servers)))
+
+
 Gpu = Literal["off", "auto", "on"]
 
 
@@ -254,6 +285,7 @@ class Settings:
     sets: tuple[tuple[str, tuple[str, ...]], ...] = ()
     repository: RepositorySettings | None = None
     lock_from: Path | None = None
+    cvmfs: CvmfsSettings | None = None
 
     @property
     def prunable(self) -> frozenset[str]:

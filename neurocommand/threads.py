@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -98,13 +98,6 @@ def _labour(
     stopped: threading.Event,
 ) -> None:
     """Put every result as a call that returns it, and what ends the work (Empty: none is left) as one that raises."""
-
-    def failing(error: BaseException) -> Callable[[], R]:
-        def fail() -> R:
-            raise error
-
-        return fail
-
     try:
         while True:
             for result in work(waiting.get_nowait()):
@@ -112,4 +105,41 @@ def _labour(
                 if stopped.is_set():
                     return
     except BaseException as error:
-        results.put(failing(error))
+        results.put(_failing(error))
+
+
+def within(seconds: float, work: Callable[[], R]) -> R:
+    """Do the work in a thread, and return its result if it comes in time; else nobody waits for it any longer.
+
+    Args:
+        seconds: that it may take.
+        work: whatever it raises is raised here.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    results: SimpleQueue[Callable[[], R]] = SimpleQueue()
+
+    def labour() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            results.put(_failing(error))
+        else:
+            results.put(lambda: result)
+
+    threading.Thread(target=labour, daemon=True).start()
+    try:
+        given = results.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"took more than {seconds:g} s") from None
+    return given()
+
+
+def _failing(error: BaseException) -> Callable[[], NoReturn]:
+    """Return a call that raises an error."""
+
+    def fail() -> NoReturn:
+        raise error
+
+    return fail

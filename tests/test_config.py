@@ -26,6 +26,7 @@ from neurocommand.settings import (
     Bind,
     Budget,
     Credentials,
+    CvmfsSettings,
     DirectorySettings,
     DownloadSettings,
     HttpSettings,
@@ -65,6 +66,29 @@ def test_the_defaults_have_one_writable_store_and_public_mirrors(own_home: Path)
 @pytest.mark.parametrize(("text", "found"), [("state: x\n", "zstd"), ("convert: {compression: gzip}\n", "gzip")])
 def test_the_compression_of_sifs(text: str, found: str, tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "n.yaml", text), {}).compression == found
+
+
+def test_a_cvmfs_repository(tmp_path: Path) -> None:
+    assert config.load(write(tmp_path / "n.yaml", "state: x\n"), {}).cvmfs is None
+    found = config.load(write(tmp_path / "n.yaml", "cvmfs: {repository: x.org}\n"), {}).cvmfs
+    assert found is not None
+    assert found == CvmfsSettings("x.org", (), None, Path("/etc/cvmfs/keys/x.org.pub"))
+    assert found.addresses == ()
+    text = """cvmfs:
+  repository: x.org
+  servers: [http://s1/cvmfs/@fqrn@, http://s0/cvmfs/x.org/]
+  stratum0: http://s0/cvmfs/@fqrn@
+  public_key: keys/x.pub
+  max_lag_minutes: 9
+  max_age_hours: 48
+  release_file: commands.txt
+  configuration: etc
+"""
+    found = config.load(write(tmp_path / "n.yaml", text), {}).cvmfs
+    assert found is not None
+    assert found.addresses == ("http://s0/cvmfs/x.org", "http://s1/cvmfs/x.org")
+    assert (found.public_key, found.configuration) == (tmp_path / "keys/x.pub", tmp_path / "etc")
+    assert (found.lag_minutes, found.age_hours, found.release_file) == (9, 48, "commands.txt")
 
 
 def test_downloads_merge_with_the_defaults(tmp_path: Path, own_home: Path) -> None:
@@ -321,6 +345,10 @@ def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
         ("registries:\n  - {name: a, url: 'https://x'}", 2, "without a scheme"),
         ("registries:\n  - name: a\n    url: x\n    templates: ['{colour}:1']", 4, "a template is"),
         ("publish: {mount_points: ['../x']}", 1, "a mount point is"),
+        ("cvmfs: {repository: '../x'}", 1, "a repository's name"),
+        ("cvmfs: {repository: x, servers: ['http://a;id']}", 1, "a server is the http or https address"),
+        ("cvmfs: {repository: x, servers: ['http://me:pw@host/']}", 1, "a server is the http or https address"),
+        ("cvmfs: {repository: x, max_lag_minutes: 0}", 1, "a number of minutes"),
         ("publish: {format: zip}", 1, "unknown: 'zip'"),
         ("convert: {compression: xz}", 1, "unknown: 'xz'"),
         ("limits: {bandwidth: 0}", 1, "a size is a number of bytes, or one with K, M, G or T"),
@@ -390,6 +418,16 @@ ALL_KEYS: dict[str, Any] = {
     ],
     "install": {"prefix": "prefix", "format": "sif"},
     "publish": {"root": "root", "format": "tree", "mount_points": ["/data"]},
+    "cvmfs": {
+        "repository": "x.org",
+        "servers": ["http://s1/cvmfs/@fqrn@"],
+        "stratum0": "http://s0/cvmfs/x.org",
+        "public_key": "x.pub",
+        "max_lag_minutes": 9,
+        "max_age_hours": 9,
+        "release_file": "record.json",
+        "configuration": "cvmfs",
+    },
 }
 ODD = st.one_of(
     st.none(),

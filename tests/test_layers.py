@@ -28,8 +28,8 @@ LADDER = (
     {"aria2", "entries", "pace", "schema", "yamltext"},
     {"manifest", "lock", "record", "index", "config", "layout", "stores.interface"},
     {"manifesttext"},
-    {"answers", "catalogs", "changes", "recovery", "retention"},
-    {"actions", "memory", "render", "verification", "registrysession"},
+    {"answers", "catalogs", "changes", "recovery", "retention", "tags"},
+    {"actions", "freshness", "memory", "render", "verification", "registrysession"},
     {"leftover", "runs"},
     {"plan"},
     {

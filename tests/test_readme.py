@@ -79,7 +79,7 @@ def test_examples_do_what_they_show(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_one(tmp_path: Path) -> None:
-    example, wrappers = blocks("yaml")
+    example, wrappers, cvmfs = blocks("yaml")
     path = tmp_path / "neurocommand.yaml"
     path.write_text(example, encoding="utf-8")
     settings = config.load(path, {})
@@ -92,6 +92,11 @@ def test_the_configuration_is_one(tmp_path: Path) -> None:
         ("/scratch", "/scratch", False),
         ("/data/licences", "/licences", True),
     ]
+    path.write_text(cvmfs, encoding="utf-8")
+    repository = config.load(path, {}).cvmfs
+    assert repository is not None
+    assert repository.servers[0].endswith("/cvmfs/neurodesk.ardc.edu.au")
+    assert (repository.lag_minutes, repository.release_file) == (90, "commands.txt")
 
 
 def test_the_retirement_is_one() -> None:

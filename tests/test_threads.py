@@ -109,3 +109,22 @@ def test_who_leaves_a_stream_leaves_it_unfinished() -> None:
         break
     time.sleep(0.1)
     assert len(begun) < 20
+
+
+def test_work_within_a_time_gives_its_result_or_its_failure() -> None:
+    assert threads.within(10, lambda: 7) == 7
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        threads.within(10, fail)
+
+
+def test_nobody_waits_for_work_that_takes_too_long() -> None:
+    go_on = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"more than 0\.1 s"):
+        threads.within(0.1, lambda: go_on.wait(20))
+    assert time.monotonic() - started < 10
+    go_on.set()

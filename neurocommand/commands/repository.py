@@ -35,10 +35,11 @@ def opened(session: Session) -> Iterator[Publisher]:
     Raises:
         BusyError: another run holds it, or somebody else's transaction is open.
         CvmfsError: it cannot be published to.
-        UsageError: the configured root is not where it is mounted.
+        UsageError: no repository is configured, or its root is not where it is mounted.
     """
     settings = session.settings.repository
-    assert settings is not None  # noqa: S101  (a repository is configured, or nobody asks)
+    if settings is None:
+        raise UsageError("no CVMFS repository is published here", "set publish.repository in neurocommand.yaml")
     found = repository.read(settings.name, settings.configuration)
     if found.mount != session.settings.root:
         raise UsageError(

@@ -11,7 +11,7 @@ import click
 from neurocommand import config
 from neurocommand import plan as planning
 from neurocommand.actions import Plan
-from neurocommand.commands import journal, pipeline, report
+from neurocommand.commands import journal, pipeline, probing, report
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.options import takes_json, takes_manifest, takes_releases, takes_root
 from neurocommand.commands.session import Session
@@ -25,18 +25,36 @@ from neurocommand.spool import Spool
 @takes_releases
 @takes_manifest
 @takes_root
+@click.option(
+    "--probe", is_flag=True, help="Ask the servers of the CVMFS repository as well, and see that all is fresh."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1, max=86400),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long --probe waits for one server.",
+)
 @takes_json
 @click.pass_obj
-def command(session: Session, releases: tuple[str, ...], root: Path | None, as_json: bool) -> int:
+def command(
+    session: Session, releases: tuple[str, ...], root: Path | None, probe: bool, timeout: float, as_json: bool
+) -> int:
     """Show which stores and roots hold which releases.
 
-    Exits with 1 when there are problems; what a sync would mend is not one.
+    Exits with 1 when there are problems; what a sync would mend is not one. With --probe it is a monitor: every server
+    of the CVMFS repository has to show the newest revision, signed, and every release that a store holds has to be in
+    all stores and visible on all servers.
 
     \b
     Examples:
       neurocommand status
       neurocommand status mrtrix3 --json
+      neurocommand status --probe         is what users see up, fresh and whole?
     """
+    if probe:
+        probing.require(session)
     wanted = session.manifest.only(releases)
     path = config.checked_root(root) if root is not None else session.settings.root
     place = Root(path) if path else None
@@ -49,11 +67,15 @@ def command(session: Session, releases: tuple[str, ...], root: Path | None, as_j
     if not releases:
         rows += _withdrawn(session, observation, {declaration.release for declaration in wanted.declarations})
     plan = planning.make(wanted, session.lock.lock, observation, whole=not releases)
+    probed = probing.run(session, wanted, observation, timeout) if probe else None
     if as_json:
-        echo_json({"releases": rows, **report.plan_values(Plan((), plan.problems))})
+        more = probed.values() if probed else {}
+        echo_json({"releases": rows, **report.plan_values(Plan((), plan.problems)), **more})
     else:
         _print(rows, plan)
-    return report.exit_code((), plan.problems)
+        for line in probed.lines() if probed else ():
+            journal.echo(line)
+    return report.exit_code((), plan.problems) or (1 if probed and probed.failing else 0)
 
 
 def _row(

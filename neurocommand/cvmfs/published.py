@@ -75,6 +75,7 @@ class Client:
         self.name = name
         self._clock = clock
         self._seen: Published | None = None
+        self.seconds = 0.0  # that the last answer took
 
     def manifest(self, *, expired: bool = False) -> Published:
         """Ask for the revision that clients get now.
@@ -124,7 +125,10 @@ class Client:
         self.objects.close()
 
     def _letter(self, filename: str) -> letters.Letter:
-        return letters.letter(self.objects.file(filename, letters.LIMIT), filename)
+        started = time.monotonic()
+        content = self.objects.file(filename, letters.LIMIT)
+        self.seconds = time.monotonic() - started
+        return letters.letter(content, filename)
 
     def _check_names(self, listed: str, stated: str) -> None:
         expected = self.name or listed

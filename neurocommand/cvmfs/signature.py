@@ -38,10 +38,23 @@ def check_whitelist(signed: Letter, public_key: Path) -> None:
         # signed is the text of the hash itself, without a name of its algorithm
         if _opened(key, signed.signature, Path(place)) == signed.sha1.encode():
             return
-        if process.run(["openssl", "pkey", "-pubin", "-in", str(key), "-noout"], timeout=_SECONDS, check=False).code:
-            raise CvmfsError(f"{public_key}: is no public key in PEM", "copy the repository's .pub file there")
+    check_key(public_key)
     hint = f"is {public_key} the key of this repository? If so, somebody changed the whitelist: ask who runs the server"
     raise CvmfsUntrustedError(f"{WHITELIST} is not signed by the key {public_key}", hint)
+
+
+def check_key(public_key: Path) -> None:
+    """See that a file is a public key.
+
+    Raises:
+        CvmfsError: it cannot be read, or is none.
+        ProcessError: there is no openssl.
+    """
+    with tempfile.TemporaryDirectory(prefix="neurocommand-") as place:
+        key = Path(place) / "key.pub"
+        key.write_bytes(_key(public_key))
+        if process.run(["openssl", "pkey", "-pubin", "-in", str(key), "-noout"], timeout=_SECONDS, check=False).code:
+            raise CvmfsError(f"{public_key}: is no public key in PEM", "copy the repository's .pub file there")
 
 
 def check_manifest(signed: Letter, certificate: bytes, fingerprints: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from . import ingestion, publication, tags, transactions, upkeep
+from . import ingestion, publication, repositories, tags, transactions, upkeep
 from .host import Host
 from .words import RefusedError, WorkerError, complain
 
@@ -51,15 +51,15 @@ def _mkfs(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -
     name = _name(words)
     owner = given.get("-o", pwd.getpwuid(os.geteuid()).pw_name)
     url = given.get("-w", f"http://localhost/cvmfs/{name}")
-    wanted = upkeep.NewRepository(name, owner, url, collectable="-z" in given, auto_tags="-g" not in given)
+    wanted = repositories.NewRepository(name, owner, url, collectable="-z" in given, auto_tags="-g" not in given)
     if given.get("-u", "").startswith("gw,"):
-        upkeep.join_gateway(host, wanted, Path(given["-k"]).resolve(), given["-u"])
+        repositories.join_gateway(host, wanted, Path(given["-k"]).resolve(), given["-u"])
     else:
-        upkeep.mkfs(host, wanted)
+        repositories.mkfs(host, wanted)
 
 
 def _rmfs(host: Host, _: dict[str, str], __: Options, words: Sequence[str]) -> None:
-    upkeep.rmfs(host, _name(words))
+    repositories.rmfs(host, _name(words))
 
 
 def _transaction(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -> None:
@@ -142,7 +142,7 @@ def _mount(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) 
 
 
 def _list(host: Host, _: dict[str, str], __: Options, ___: Sequence[str]) -> None:
-    upkeep.list_repositories(host)
+    repositories.list_repositories(host)
 
 
 def _list_catalogs(host: Host, given: dict[str, str], _: Options, words: Sequence[str]) -> None:

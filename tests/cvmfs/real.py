@@ -105,4 +105,6 @@ class RealStratum0:
             subprocess.run(["umount", path], check=True, capture_output=True)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         pytest.skip(f"the real cvmfs_server cannot be made to {name.replace('_', ' ')}")

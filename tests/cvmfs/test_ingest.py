@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 import subprocess
 import tarfile
 from pathlib import Path
@@ -165,6 +168,29 @@ def test_a_user_without_a_group_ingests_nothing(stratum: Stratum0, tmp_path: Pat
     tar = tars.write(tmp_path / "t.tar", {"f": b"1"})
     stratum.do("ingest", "-u", "nobody", "-t", tar, "-b", "d")
     assert (stratum.revision, paths(stratum)) == (2, [])
+
+
+def test_with_a_user_and_a_group_the_group_is_the_users_own(stratum: Stratum0, tmp_path: Path) -> None:
+    tar = tars.write(tmp_path / "t.tar", {"f": b"1"})
+    user = pwd.getpwuid(os.geteuid())
+    other = next(group.gr_name for group in grp.getgrall() if group.gr_gid != user.pw_gid)
+    stratum.do("ingest", "-u", user.pw_name, "-g", other, "-t", tar, "-b", "d")
+    assert (stratum.union / "d/f").stat().st_gid == user.pw_gid
+
+
+def test_directories_made_up_while_owners_are_kept_belong_to_nobody(simulated: Stratum0, tmp_path: Path) -> None:
+    tar = tars.write(tmp_path / "t.tar", {"made/up/f": b"1", "entry/": None, "entry/f": b"2"})
+    simulated.do("ingest", "-k", "-t", tar, "-b", "/")
+    tree = simulated.tree()
+    assert {
+        path: (tree[path].uid, tree[path].gid) for path in ("made", "made/up", "made/up/f", "entry", "entry/f")
+    } == {
+        "made": (-1, -1),
+        "made/up": (-1, -1),
+        "made/up/f": (0, 42),
+        "entry": (0, 42),
+        "entry/f": (0, 42),
+    }
 
 
 @pytest.mark.parametrize("name", [".wh.foo", "d/.wh..wh..opq", "a 'b' \"c\"", "new\nline", "ü", "n" * 240])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from neurocommand.runlock import RunLock
 from tests.cvmfs.simulator import Stratum0
 from tests.world import Completed, World
 
@@ -158,3 +159,53 @@ def test_mounts_that_are_gone_are_brought_back(site: Site) -> None:
     assert done.code in (0, 1), done
     assert site.run("sync").code == 0
     assert site.releases() == {"small_1.0_20260101"}
+
+
+def test_the_last_publication_can_be_undone(site: Site) -> None:
+    assert site.run("sync").code == 0
+    first = site.stratum.tree()
+    site.world.declare("small 1.0", "small 1.1")
+    assert site.run("sync").code == 0
+    served = site.stratum.served()
+    shown = site.run("rollback", "--dry-run")
+    assert shown.code == 0, shown
+    assert "small_1.1_20260101" in shown.out
+    assert site.stratum.served()["C"] == served["C"]
+    done = site.run("rollback")
+    assert (done.code, done.out.splitlines()[-1].startswith("published the content of revision 2")) == (0, True), done
+    assert site.stratum.tree() == first
+    assert site.stratum.revision == 4
+    assert site.run("sync").code == 0, "what the manifest wants comes back"
+    assert site.releases() == {"small_1.0_20260101", "small_1.1_20260101"}
+
+
+def test_an_unknown_tag_is_told_with_those_that_there_are(site: Site) -> None:
+    assert site.run("sync").code == 0
+    done = site.run("rollback", "nosuch")
+    assert done.code == 2
+    assert "there is no tag nosuch" in done.err
+    assert "added small_1.0_20260101" in done.err
+    assert "there is no earlier publication" in site.run("rollback").err
+
+
+def test_garbage_is_collected_but_never_during_a_transaction(site: Site) -> None:
+    assert site.run("sync").code == 0
+    assert site.run("gc").code == 0
+    site.stratum.foreign_transaction()
+    done = site.run("gc")
+    assert (done.code, site.stratum.is_open) == (75, True), done
+
+
+def test_two_runs_do_not_publish_at_once(site: Site) -> None:
+    (site.stratum.spool / "neurocommand").mkdir()
+    with RunLock(site.stratum.spool / "neurocommand/lock", "publishing elsewhere"):
+        done = site.run("publish")
+    assert done.code == 75
+    assert "publishing elsewhere" in done.err
+
+
+@pytest.mark.parametrize("verb", ["rollback", "gc"])
+def test_without_a_repository_there_is_nothing_to_roll_back_or_collect(verb: str, world: World) -> None:
+    done = world.run(verb)
+    assert done.code == 2
+    assert "set publish.repository" in done.err
