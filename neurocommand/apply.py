@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from neurocommand import threads
 from neurocommand.actions import Action, Copy, Delete, Plan, Upload
@@ -16,10 +17,11 @@ from neurocommand.workshop import Workshop
 
 @dataclass(frozen=True)
 class Done:
-    """An action was carried out, and what to say of it."""
+    """An action was carried out, and what to say of it; in how many seconds, with waiting for its turn."""
 
     action: Action
     detail: str
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Failed:
     action: Action
     error: NeurocommandError
     fatal: bool = True
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,13 @@ def _outcomes(work: _Work, workshop: Workshop) -> Iterator[Outcome]:
         workshop.done(work.release, sent=not sent and any(isinstance(action, Upload) for action in work.actions))
 
 
-def outcome_of(action: Action, workshop: Workshop) -> Outcome:
+def outcome_of(action: Action, workshop: Workshop) -> Done | Failed:
     """Carry out one action, and return what came of it; nothing is raised but what ends the run."""
+    began = time.monotonic()
+    return replace(_tried(action, workshop), seconds=time.monotonic() - began)
+
+
+def _tried(action: Action, workshop: Workshop) -> Done | Failed:
     try:
         return Done(action, workshop.carry_out(action))
     except NeurocommandError as error:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import json
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -13,9 +10,9 @@ from typing import NoReturn
 import click
 
 from neurocommand import __version__
-from neurocommand.commands import interruption, journal, streams
+from neurocommand.commands import endings, interruption, journal, streams
 from neurocommand.commands.session import Session
-from neurocommand.errors import NeurocommandError, bug_text, is_full, printable_lines, remedy
+from neurocommand.errors import printable_lines
 
 COMMANDS = {
     "bundle": "Carry releases to a site without internet.",
@@ -66,11 +63,6 @@ class Verbs(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-# in a message: a place in a home directory was needed (entries.HOMELESS, which would load the reading of settings)
-HOMELESS = "/the home directory is not known"
-_HOME = "set HOME, or name every place in the configuration"
-
-
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="neurocommand %(version)s")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration file.")
@@ -102,38 +94,12 @@ def main() -> NoReturn:
         error.show()
         journal.record(f"error: {printable_lines(error.format_message())}")
         code = 2
-    except NeurocommandError as error:
-        code = _report(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         interruption.leave(_say_interrupted)
-    except OSError as error:
-        code = _report(*_refusal(error), 3 if is_full(error) else 1)
     except Exception as error:
-        code = _report_bug(error)
+        code = endings.tell(error, as_json=_wants_json(sys.argv[1:]))
     streams.flush()
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _refusal(error: OSError) -> tuple[str, str]:
-    """Say what this machine refuses, which is no bug: permissions, space, a path in the way; and what to do next."""
-    try:
-        os.getcwd()
-    except OSError:
-        return "the current directory does not exist any more", "go to another one: cd"
-    return f"{error.filename or 'this machine'}: {error.strerror or error}", remedy(error)
-
-
-def _report(message: str, hint: str, code: int) -> int:
-    """Say why a run ends badly, to people and (with --json) to programs, and return its exit code."""
-    hint = _HOME if HOMELESS in message else hint
-    journal.echo(f"error: {printable_lines(message)}", err=True)
-    if hint:
-        journal.echo(f"  next: {printable_lines(hint)}", err=True)
-    if _wants_json(sys.argv[1:]):
-        # standard output may be what failed
-        with contextlib.suppress(OSError):
-            click.echo(json.dumps({"error": message, "next": hint, "exit_code": code}))
-    return code
 
 
 def _wants_json(words: list[str]) -> bool:
@@ -143,12 +109,6 @@ def _wants_json(words: list[str]) -> bool:
 
 
 def _say_interrupted() -> None:
-    _report("interrupted", "run the same command again to continue", interruption.CODE)
+    as_json = _wants_json(sys.argv[1:])
+    endings.report("interrupted", "run the same command again to continue", interruption.CODE, as_json=as_json)
     streams.flush()
-
-
-def _report_bug(error: Exception) -> int:
-    from neurocommand.commands import bugs
-
-    place = bugs.keep(error)
-    return _report(bug_text(error), place, 1)

@@ -32,6 +32,7 @@ tests=(
     slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client munged=munge # a batch system of one node
     tclsh8.6=tcl8.6                                                    # what Environment Modules are written in
     proot=proot runc=runc                           # what udocker runs containers with
+    /usr/sbin/logrotate=logrotate                   # the log of runs is moved away under their hands
 )
 # Packages that bring a service along, of which the command is all that we want.
 services=(docker-registry memcached munge slurmctld slurmd)

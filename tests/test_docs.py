@@ -17,7 +17,9 @@ from neurocommand.errors import NeurocommandError
 TOP = Path(__file__).parents[1]
 PACKAGE = TOP / "neurocommand"
 DESIGN = TOP / "docs" / "design.md"
-DOCUMENTS = sorted([*TOP.glob("*.md"), *TOP.glob("docs/**/*.md"), *TOP.glob("examples/**/*.md")])
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "cvmfs/*.md") for path in TOP.glob(pattern)
+)
 
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -14,6 +14,7 @@ LADDER = (
     {
         "aria2log",
         "bandwidth",
+        "durations",
         "process",
         "files",
         "jsontext",
@@ -29,7 +30,7 @@ LADDER = (
     {"manifesttext"},
     {"answers", "catalogs", "changes", "recovery", "retention", "tags"},
     {"actions", "freshness", "memory", "render", "verification", "registrysession"},
-    {"leftover"},
+    {"leftover", "runs"},
     {"plan"},
     {
         "stores",

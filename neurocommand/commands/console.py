@@ -11,7 +11,7 @@ import click
 
 from neurocommand.commands import journal
 from neurocommand.errors import printable, printable_lines
-from neurocommand.events import Advanced, Event, Finished, Noted, Started
+from neurocommand.events import Advanced, Event, Finished, Listener, Noted, Started, ignore
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -49,6 +49,7 @@ class Console:
         self.verbose = verbose
         self.quiet = quiet
         self.progress: Progress | None = None
+        self.also: Listener = ignore  # hears every event, too
         self._turn = threading.Lock()
         self.tasks: dict[tuple[str, str], TaskID] = {}
 
@@ -73,6 +74,7 @@ class Console:
 
     def __call__(self, event: Event) -> None:
         """Show one event; threads that work side by side take turns."""
+        self.also(event)
         with self._turn:
             self._show(event)
 

@@ -19,6 +19,21 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h"
 
 _said = threading.Lock()
+_last_words: Callable[[], object] = str
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, where it matters that it was not Ctrl-C."""
+
+
+def remember(words: Callable[[], object]) -> None:
+    """Have something called after people were told that the run was interrupted, also where the main thread hangs.
+
+    Args:
+        words: takes no longer than writing a line, and may be called though the run has noted its end itself.
+    """
+    global _last_words  # noqa: PLW0603
+    _last_words = words
 
 
 def prepare(say: Callable[[], object]) -> None:
@@ -41,22 +56,22 @@ def prepare(say: Callable[[], object]) -> None:
     threading.Thread(target=_watch, args=(reading, say), daemon=True).start()
 
 
-def leave(say: Callable[[], object]) -> NoReturn:
+def leave(say: Callable[[], object], code: int = CODE) -> NoReturn:
     """End the process; neither threads that wait nor anything that libraries do at the end of a process is awaited."""
     if _said.acquire(blocking=False):
         # in a thread of its own, since whoever reads the standard streams may have stopped to
-        saying = threading.Thread(target=say, daemon=True)
+        saying = threading.Thread(target=lambda: (say(), _last_words()), daemon=True)
         saying.start()
         saying.join(_SAYING)
         if sys.stderr.isatty():
             os.write(2, _SHOW_CURSOR)  # a progress bar hides it
     else:
         time.sleep(_SAYING)  # the other thread is at it
-    os._exit(CODE)
+    os._exit(code)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated if signum == signal.SIGTERM else KeyboardInterrupt
 
 
 def _watch(reading: int, say: Callable[[], object]) -> NoReturn:

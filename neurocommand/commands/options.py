@@ -109,6 +109,21 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]
             self.fail(printable(str(error)), param, ctx)
 
 
+class DurationType(click.ParamType):  # type: ignore[type-arg]
+    """A duration, as ``5m``."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds."""
+        from neurocommand import durations
+
+        try:
+            return durations.seconds_of(str(value))
+        except ValueError as error:
+            self.fail(printable(str(error)), param, ctx)
+
+
 takes_min_free = click.option(
     "--min-free", type=SizeType(), help="Refuse to begin where the spool's disk has less left, such as 10G."
 )

@@ -15,7 +15,7 @@ from neurocommand import config, observe, registry, space
 from neurocommand import plan as planning
 from neurocommand.actions import Action, Copy, Delete, Plan, Problem, Upload
 from neurocommand.apply import Failed, Outcome, apply
-from neurocommand.commands import bugs, journal, pruning, report, repository
+from neurocommand.commands import bugs, journal, pruning, report, repository, runlog
 from neurocommand.commands.console import echo_json
 from neurocommand.commands.session import Session
 from neurocommand.deploy import Deployer
@@ -79,6 +79,7 @@ class Asked:
         return not self.releases and self.shard is None
 
 
+@runlog.recorded
 def run(session: Session, stage: Stage, asked: Asked) -> int:
     """Carry out a stage of the pipeline, and return the exit code."""
     if asked.prune:
@@ -114,6 +115,7 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
         pruning.tell(session, whole, prune=asked.prune)
         if asked.releases:
             plan = dataclasses.replace(plan, problems=(*plan.problems, *(_waiting(action) for action in waiting)))
+        session.runs.planned(wanted, whole, plan, everything=asked.whole)
         pruning.refuse_mass_retirement(plan, observation, force=asked.force)
         pruning.refuse_mass_deletion(session, plan, force=asked.force)
         if asked.dry_run:
@@ -146,6 +148,7 @@ def finish(session: Session, deployer: Deployer, sets: Sequence[ModuleSet] | Non
 def _prepared(session: Session, stack: contextlib.ExitStack, place: Root | None, spool: Spool) -> Deployer | None:
     """Take the run locks, remove what a killed run left, and return the deployer of the root, if there is one."""
     stack.enter_context(RunLock(session.settings.state / "lock"))
+    session.runs.locked()
     deployer = None
     if place is not None:
         deployer = _deployer(session, place)
@@ -340,6 +343,7 @@ def _outcomes(session: Session, plan: Plan, made: Workshop, applying: Applying) 
         for found in coming:
             outcome = _with_trace(found)
             report.show_outcome(console, outcome)
+            session.runs.happened(outcome)
             outcomes.append(outcome)
     return outcomes
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from neurocommand import jsontext, manifesttext
 from neurocommand.commands.console import Console
+from neurocommand.commands.recorder import Recorder
 from neurocommand.errors import NeurocommandError, UsageError
 from neurocommand.lock import LockFile
 from neurocommand.lock import load as load_lock
@@ -36,6 +37,13 @@ class Session:
         self.console = Console(verbose=verbose, quiet=quiet)
         self.manifest_path: Path | None = None
         self.apart: Path | None = None
+        self.runs = Recorder()
+
+    def afresh(self) -> Session:
+        """Return a session of the same command line that has read nothing yet."""
+        session = Session(self.config_path, verbose=self.console.verbose, quiet=self.console.quiet)
+        session.manifest_path, session.apart = self.manifest_path, self.apart
+        return session
 
     @functools.cached_property
     def settings(self) -> Settings:

@@ -38,7 +38,7 @@ def start(world: World, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
+def wait_for(condition: Callable[[], object]) -> None:
     limit = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < limit

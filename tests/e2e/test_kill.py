@@ -47,7 +47,7 @@ def settled(world: World) -> dict[str, str]:
     found = {}
     for name, what in listing(world.path).items():
         varies = name.endswith((".simg", "record.json", "apps.lock.json", "/lock", ".singularity.d/labels.json"))
-        varies = varies or name.startswith("store/.sha256/")
+        varies = varies or name.startswith("store/.sha256/") or name in ("state/runs.jsonl", "state/status.json")
         found[name] = "varies" if varies and what != "directory" else what
     return found
 

@@ -44,8 +44,10 @@ def test_the_whole_line_then_nothing_to_do(world: World) -> None:
 def test_nothing_is_left_behind(synced: World) -> None:
     assert listing(synced.path / "state") == {
         "lock": sha256(synced.path / "state/lock"),
+        "runs.jsonl": sha256(synced.path / "state/runs.jsonl"),
         "spool": "directory",
         "spool/.neurocommand-scratch": "directory",
+        "status.json": sha256(synced.path / "state/status.json"),
         "unlisted.json": sha256(synced.path / "state/unlisted.json"),
     }
     assert json.loads((synced.path / "state/unlisted.json").read_text())["unlisted"] == {}
