@@ -16,6 +16,7 @@ from neurocommand import recovery, tags
 from neurocommand.answers import Answer, next_step
 from neurocommand.changes import Difference
 from neurocommand.cvmfs import mounts, parcel, union
+from neurocommand.cvmfs.catalogfile import Catalogs
 from neurocommand.cvmfs.journal import Journal
 from neurocommand.cvmfs.published import Client
 from neurocommand.cvmfs.repository import Repository
@@ -23,6 +24,7 @@ from neurocommand.cvmfs.server import Server
 from neurocommand.errors import BusyError, CvmfsError, NeurocommandError, RefusedError
 from neurocommand.events import Listener, Noted
 from neurocommand.files import free_space, make_directory
+from neurocommand.layout import Root
 from neurocommand.recovery import Abort, Close, Foreign, Mount, Publication, Ready, Tag, Wait
 from neurocommand.runlock import RunLock
 
@@ -74,7 +76,24 @@ class Publisher:
         make_directory(self.work, 0o022)
         with RunLock(self.work / "lock", f"publishing to {self.repository.name}"):
             self.recover()
+            self.require_mounted()
             yield
+
+    def require_mounted(self) -> None:
+        """See that the repository's directory shows what is published; an empty one says that nothing is deployed.
+
+        Raises:
+            CvmfsError: it does not.
+        """
+        published = Root(self.repository.mount)
+        with contextlib.closing(self.client.at(self.client.manifest(expired=True))) as served:
+            for path in (published.containers, published.modules):
+                inside = path.relative_to(published.path)
+                if _is_there(served, str(inside)) and not path.is_dir():
+                    raise CvmfsError(
+                        f"{self.repository.name}: {path} is not there, though it is published: nothing is mounted",
+                        next_step("torn", self.repository.name),
+                    )
 
     def recover(self) -> None:
         """Climb the ladder, until the repository can be published to.
@@ -83,7 +102,7 @@ class Publisher:
             BusyError: somebody else is at work there.
             CvmfsError: a step of it failed.
         """
-        mounted, waited = self.journal.load() is None, 0.0
+        mounted, waited = False, 0.0
         while not isinstance(step := recovery.following(self._found(mounted=mounted)), Ready):
             match step:
                 case Wait():
@@ -253,8 +272,9 @@ class Publisher:
             return False
         with contextlib.closing(self.client.at(manifest)) as served:
             for path, digest in publication.proofs:
-                content = served.read(f"/{path}") if digest else served.locate(f"/{path}")
-                if (None if content is None else _sha256(content)) != digest:
+                if digest is None and _is_there(served, path):
+                    return False
+                if digest is not None and ((content := served.read(f"/{path}")) is None or _sha256(content) != digest):
                     return False
         return True
 
@@ -293,9 +313,13 @@ class Publisher:
         self.listener(Noted(self.repository.name, text))
 
 
-def _sha256(content: object) -> str:
-    """Return a file's sha256; of a path that should be absent nothing but that it is there."""
-    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else "there"
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _is_there(served: Catalogs, path: str) -> bool:
+    above, _, name = f"/{path}".rpartition("/")
+    return name in (served.entries(above or "/") or ())
 
 
 def _storage(repository: Repository) -> Iterator[Path]:

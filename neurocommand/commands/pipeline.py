@@ -89,13 +89,16 @@ def run(session: Session, stage: Stage, asked: Asked) -> int:
     if asked.min_free is not None:
         space.require(session.settings.spool, asked.min_free)
     place = seen if stage.deploys else None
-    hold = pruning.doubt_about(seen)
+    of_repository = asked.root is None and session.settings.repository is not None
     sets = session.sets if place is not None else ()
     with session.closing_stores(), contextlib.ExitStack() as stack:
         spool = Spool(session.settings.spool)
-        through = place is not None and asked.root is None and session.settings.repository is not None
-        publisher = stack.enter_context(repository.opened(session)) if through and not asked.dry_run else None
-        deployer = None if asked.dry_run else _prepared(session, stack, None if through else place, spool)
+        publisher = None
+        if place is not None and of_repository:
+            publisher = stack.enter_context(repository.opened(session, dry_run=asked.dry_run))
+            place = None
+        hold = pruning.doubt_about(seen, mounted=of_repository)
+        deployer = None if asked.dry_run else _prepared(session, stack, place, spool)
         started = time.monotonic()
         judged = stage.prunes and asked.whole and session.configured_manifest
         # a stage that does not deploy has to know, too, which releases are deployed: their ids are taken

@@ -21,12 +21,16 @@ RETIRE_FLOOR = 3
 RETIRE_SHARE = 0.1
 
 
-def doubt_about(root: Root | None) -> str:
+def doubt_about(root: Root | None, *, mounted: bool = False) -> str:
     """Say why what is deployed cannot be told; empty when it can, or when there is no root.
 
     To be asked before anything is made under the root: an empty directory may be a disk that is not mounted.
+
+    Args:
+        root: the root.
+        mounted: it is a CVMFS repository, which has no state of ours.
     """
-    if root is None or os.path.isdir(root.state):
+    if root is None or os.path.isdir(root.containers if mounted else root.state):
         return ""
     return f"what is deployed cannot be told: {root.path} is no root, or its disk is not mounted"
 

@@ -29,8 +29,12 @@ _ON_ROOT = (Deploy, Rewrap, Retire)
 
 
 @contextlib.contextmanager
-def opened(session: Session) -> Iterator[Publisher]:
+def opened(session: Session, *, dry_run: bool = False) -> Iterator[Publisher]:
     """Hold the repository's run lock, and hand out its publisher; what a killed run left is finished first.
+
+    Args:
+        session: the run.
+        dry_run: only look: without the lock, and nothing is finished.
 
     Raises:
         BusyError: another run holds it, or somebody else's transaction is open.
@@ -48,6 +52,10 @@ def opened(session: Session) -> Iterator[Publisher]:
         )
     with contextlib.closing(Client(found.url, found.public_key, name=found.name)) as client:
         publisher = Publisher(found, client, session.console, Limits(settings.whitelist_days, settings.min_free))
+        if dry_run:
+            publisher.require_mounted()
+            yield publisher
+            return
         with publisher.locked():
             yield publisher
 

@@ -153,6 +153,17 @@ class Repository:
         mode, revision = json.loads((self.state / "mounts").read_text())
         return mode, revision
 
+    def hide(self) -> None:
+        """Let the union be as it is where nothing is mounted: an empty directory."""
+        self.union.rename(self.state / "unmounted")
+        self.union.mkdir()
+
+    def reveal(self) -> None:
+        """Let the union hold again what it held before ``hide``."""
+        if (self.state / "unmounted").exists():
+            self.union.rmdir()
+            (self.state / "unmounted").rename(self.union)
+
     def set_mounted(self, mode: str, revision: int | None = None) -> None:
         """Say how the union is mounted, and where it changes, on which revision."""
         temporary = self.state / f"mounts.{os.getpid()}"

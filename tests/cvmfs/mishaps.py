@@ -52,6 +52,7 @@ class Mishaps:
     def break_mount(self) -> None:
         """Take the mounts away, as a reboot does."""
         self.repository.set_mounted("none")
+        self.repository.hide()
 
     def hold_mount(self, seconds: float) -> None:
         """Let every remount wait so long, as while another namespace holds the old mount."""

@@ -42,6 +42,7 @@ def changes(base: Tree, found: Tree) -> tuple[list[str], list[str]]:
 
 def remount(repository: Repository, mode: str) -> None:
     """Mount the union on the public revision; changes that were made on another are kept."""
+    repository.reveal()
     number = repository.mounted[1]
     base, public = revisions.read(repository, number).tree, revisions.read(repository, revisions.current(repository))
     found = read(repository, base)
@@ -58,6 +59,7 @@ def remount(repository: Repository, mode: str) -> None:
 
 def discard(repository: Repository) -> None:
     """Let the union show the public revision and nothing else, read-only."""
+    repository.reveal()
     base = revisions.read(repository, repository.mounted[1]).tree
     public = revisions.read(repository, revisions.current(repository))
     show(repository, read(repository, base), public.tree, mode="ro", revision=public.number)

@@ -153,12 +153,51 @@ def test_a_full_storage_leaves_the_repository_as_it_was(site: Site) -> None:
     assert site.releases() == {"small_1.0_20260101"}
 
 
-def test_mounts_that_are_gone_are_brought_back(site: Site) -> None:
+def test_mounts_that_are_gone_are_brought_back_before_anything_is_looked_at(site: Site) -> None:
+    assert site.run("sync").code == 0
+    served = site.stratum.served()
     site.stratum.break_mount()
+    shown = site.run("publish", "--dry-run")
+    assert (shown.code, f"cvmfs_server mount {site.stratum.name}" in shown.err) == (1, True), shown
+    done = site.run("publish")
+    assert (done.code, done.out.splitlines()[-1:]) == (0, ["nothing to do"]), done
+    assert site.stratum.served() == served
+
+
+def test_a_worker_that_is_killed_is_told_and_the_next_run_publishes(site: Site) -> None:
+    site.stratum.kill_worker()
     done = site.run("sync")
-    assert done.code in (0, 1), done
+    assert (done.code, site.stratum.is_open) == (1, False), done
+    assert "Synchronization failed" in done.err
     assert site.run("sync").code == 0
     assert site.releases() == {"small_1.0_20260101"}
+
+
+def test_an_orphaned_worker_is_waited_for(site: Site) -> None:
+    site.stratum.orphan(3)
+    done = site.run("sync")
+    assert done.code in (0, 1), done
+    assert "somebody is publishing; waiting for the end of it" in done.err
+    assert site.run("sync").code == 0
+    assert (site.releases(), site.stratum.is_open) == ({"small_1.0_20260101"}, False)
+
+
+def test_a_publication_that_hangs_at_its_mount_ends_with_what_holds_it(site: Site) -> None:
+    site.stratum.hold_mount(4)
+    done = site.run("sync")
+    assert done.code == 0, done
+    assert site.releases() == {"small_1.0_20260101"}
+
+
+def test_an_abort_that_fails_stops_the_run_with_what_to_do_next(site: Site) -> None:
+    site.stratum.kill_at("processing")
+    site.stratum.fail_abort()
+    done = site.run("sync")
+    assert done.code == 3, done
+    assert "free space in the spool" in done.err
+    assert (site.stratum.is_open, site.stratum.revision) == (True, 1), "left for the next run"
+    assert site.run("sync").code == 0
+    assert (site.releases(), site.stratum.is_open) == ({"small_1.0_20260101"}, False)
 
 
 def test_the_last_publication_can_be_undone(site: Site) -> None:
