@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,6 +93,57 @@ class RealStratum0:
         """Tell whether the union is mounted read/write."""
         lines = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
         return any(line[1] == str(self.union) and "rw" in line[3].split(",") for line in lines)
+
+    @property
+    def directory(self) -> Path:
+        """Return the directory that the host is below."""
+        return Path("/")
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Path]:
+        """Mount the repository as a client that has never seen it."""
+        with tempfile.TemporaryDirectory(prefix="nctest-client-") as place:
+            directory, configuration = Path(place, "mounted"), Path(place, "client.conf")
+            directory.mkdir()
+            Path(place, "cache").mkdir()
+            settings = {
+                "CVMFS_SERVER_URL": self.url,
+                "CVMFS_PUBLIC_KEY": str(self.public_key),
+                "CVMFS_HTTP_PROXY": "DIRECT",
+                "CVMFS_CACHE_BASE": f"{place}/cache",
+                "CVMFS_RELOAD_SOCKETS": f"{place}/cache",
+                "CVMFS_NFILES": "1024",
+            }
+            configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+            command = ["cvmfs2", "-o", f"config={configuration},allow_other", self.name, str(directory)]
+            subprocess.run(command, check=True, capture_output=True)
+            try:
+                yield directory
+            finally:
+                subprocess.run(["umount", str(directory)], check=True, capture_output=True)
+
+    def tree(self) -> dict[str, tuple[str, int, int, str]]:
+        """Return all that a client sees: kind, mode, size of a file, and target of a link, by path."""
+        with self.client() as top:
+            found = {}
+            for path in top.rglob("*"):
+                status = path.lstat()
+                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                target = os.readlink(path) if path.is_symlink() else ""
+                kind = stat.filemode(status.st_mode)[0]
+                found[str(path.relative_to(top))] = (kind, stat.S_IMODE(status.st_mode), size, target)
+            return found
+
+    def view(self, path: str) -> Any:
+        """Return what a client sees at a path; None where nothing is."""
+        with self.client() as top:
+            place = top / path
+            return SimpleNamespace(data=place.read_bytes()) if place.is_file() else None
+
+    def foreign_transaction(self, path: str = "foreign", data: bytes = b"not ours\n") -> None:
+        """Open a transaction as somebody else, who has written a file."""
+        self.do("transaction")
+        (self.union / path).write_bytes(data)
 
     def renew_whitelist(self, days: int = 30) -> None:
         """Sign a whitelist that is valid for so many days."""

@@ -170,6 +170,7 @@ def test_a_waiting_transaction_opens_when_the_other_is_closed(stratum: Stratum0)
 
 def test_an_expired_whitelist_stops_all_until_it_is_signed_again(stratum: Stratum0) -> None:
     stratum.expire_whitelist()
+    time.sleep(1.1)  # it expires at the end of this second
     assert f"{stratum.name} (stratum0 / local - whitelist expired)" in stratum.run("list").said
     done = stratum.run("transaction", stratum.name)
     assert (done.code, "cannot load whitelist [expired whitelist]" in done.said) == (5, True)

@@ -68,7 +68,7 @@ def test_standard_input_can_be_the_tar(stratum: Stratum0, tmp_path: Path) -> Non
 def test_deletions_are_one_revision_and_may_go_with_an_addition(stratum: Stratum0, tmp_path: Path) -> None:
     members = {**tars.release("a"), **tars.release("b"), "modules/a.lua": b"x"}
     stratum.do("ingest", "-t", tars.write(tmp_path / "t.tar", members), "-b", "/")
-    stratum.do("ingest", "-d", "/containers/a/", "-d", "modules/a.lua")
+    stratum.do("ingest", "-d", "containers/a", "-d", "modules/a.lua")
     assert stratum.revision == 3
     new = tars.write(tmp_path / "n.tar", tars.release("c"))
     stratum.do("ingest", "-d", "containers/b", "-t", new, "-b", "/")

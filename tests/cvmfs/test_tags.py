@@ -81,11 +81,14 @@ def test_a_template_is_taken_back_by_an_abort(stratum: Stratum0) -> None:
     ("template", "words"),
     [
         ("/nosuch=/t", "path 'nosuch' cannot be found, aborting"),
-        ("/new_repository=/new_repository", "destination 'new_repository' exists, aborting"),
-        ("/new_repository=/no/such", "destination 'no/such' not on a known path, aborting"),
+        ("/a=/new_repository", "destination 'new_repository' exists, aborting"),
+        ("/a=/no/such", "destination 'no/such' not on a known path, aborting"),
     ],
 )
 def test_a_template_that_cannot_be_cloned_leaves_nothing_open(stratum: Stratum0, template: str, words: str) -> None:
+    stratum.do("transaction")
+    (stratum.union / "a").mkdir()
+    stratum.do("publish")
     done = stratum.run("transaction", "-T", template, stratum.name)
     assert (done.code, words in done.said) == (22, True), done
     assert not stratum.is_open

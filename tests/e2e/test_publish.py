@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from neurocommand.runlock import RunLock
+from tests.cvmfs.real import RealStratum0, why_not
 from tests.cvmfs.simulator import Stratum0
 from tests.world import Completed, World
 
@@ -22,7 +24,7 @@ class Site:
     """A stratum 0, and a world that publishes to it."""
 
     world: World
-    stratum: Stratum0
+    stratum: Stratum0 | RealStratum0
 
     def run(self, *words: str) -> Completed:
         return self.world.run(*words, env=self.stratum.env)
@@ -37,21 +39,39 @@ class Site:
         return {path.split("/")[1] for path in self.stratum.tree() if path.endswith("/record.json")}
 
 
+def publishing(world: World, stratum: Stratum0 | RealStratum0) -> Site:
+    """Let a world publish to a repository."""
+    world.configure()
+    place = f"repository: {stratum.name}, root: {stratum.union}"
+    if isinstance(stratum, Stratum0):
+        place += f", cvmfs_configuration: {stratum.directory}/etc/cvmfs"
+    text = world.config.read_text().replace("publish: {root: root}", f"publish: {{{place}, min_free: 1}}")
+    world.config.write_text(text)
+    return Site(world, stratum)
+
+
 @pytest.fixture
 def site(world: World, tmp_path: Path) -> Iterator[Site]:
-    """Give a new repository, and a world whose releases are in its store, locked."""
+    """Give a new repository of the simulator, and a world that publishes to it."""
     with Stratum0.make(tmp_path / "host") as stratum:
-        world.configure()
-        text = world.config.read_text().replace(
-            "publish: {root: root}",
-            f"publish: {{repository: {stratum.name}, root: {stratum.union}, "
-            f"cvmfs_configuration: {stratum.directory}/etc/cvmfs, min_free: 1}}",
-        )
-        world.config.write_text(text)
-        yield Site(world, stratum)
+        yield publishing(world, stratum)
 
 
-def test_a_sync_publishes_all_in_one_revision_and_a_second_one_nothing(site: Site) -> None:
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.real_cvmfs)])
+def any_site(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[Site]:
+    """Give a new repository, of the simulator and of the real thing, and a world that publishes to it."""
+    if request.param == "simulated":
+        with Stratum0.make(tmp_path / "host") as stratum:
+            yield publishing(world, stratum)
+        return
+    if reason := why_not():
+        pytest.skip(reason)
+    with RealStratum0.make(f"nctest{os.getpid()}.test.local") as real:
+        yield publishing(world, real)
+
+
+def test_a_sync_publishes_all_in_one_revision_and_a_second_one_nothing(any_site: Site) -> None:
+    site = any_site
     site.world.declare("small 1.0", "small 1.1", "other 2.0")
     done = site.run("sync")
     assert done.code == 0, done
@@ -66,7 +86,8 @@ def test_a_sync_publishes_all_in_one_revision_and_a_second_one_nothing(site: Sit
     assert site.stratum.served() == served, "nothing was signed"
 
 
-def test_what_the_manifest_retires_is_withdrawn_and_what_goes_is_gone(site: Site) -> None:
+def test_what_the_manifest_retires_is_withdrawn_and_what_goes_is_gone(any_site: Site) -> None:
+    site = any_site
     site.world.declare("small 1.0", "small 1.1")
     assert site.run("sync").code == 0
     site.world.declare("small 1.1", retired=[site.world.release("small 1.0")])
@@ -80,7 +101,8 @@ def test_what_the_manifest_retires_is_withdrawn_and_what_goes_is_gone(site: Site
     assert site.stratum.revision == 3
 
 
-def test_other_bytes_take_the_place_of_a_damaged_release_in_one_revision(site: Site) -> None:
+def test_other_bytes_take_the_place_of_a_damaged_release_in_one_revision(any_site: Site) -> None:
+    site = any_site
     assert site.run("sync").code == 0
     site.stratum.do("transaction")
     (site.stratum.union / RECORD).write_text("{")
@@ -95,7 +117,8 @@ def test_other_bytes_take_the_place_of_a_damaged_release_in_one_revision(site: S
     assert site.run("publish").out.splitlines()[-1] == "nothing to do"
 
 
-def test_new_wrappers_are_published_without_the_image(site: Site) -> None:
+def test_new_wrappers_are_published_without_the_image(any_site: Site) -> None:
+    site = any_site
     assert site.run("sync").code == 0
     image = "containers/small_1.0_20260101/small_1.0_20260101.simg"
     before = {path: entry for path, entry in site.stratum.tree().items() if path.startswith(image)}
@@ -107,7 +130,8 @@ def test_new_wrappers_are_published_without_the_image(site: Site) -> None:
     assert site.run("publish").out.splitlines()[-1] == "nothing to do"
 
 
-def test_a_dry_run_changes_nothing_and_takes_no_lock(site: Site) -> None:
+def test_a_dry_run_changes_nothing_and_takes_no_lock(any_site: Site) -> None:
+    site = any_site
     served = site.stratum.served()
     done = site.run("sync", "--dry-run")
     assert done.code == 0
@@ -116,7 +140,8 @@ def test_a_dry_run_changes_nothing_and_takes_no_lock(site: Site) -> None:
     assert not (site.stratum.spool / "neurocommand").exists()
 
 
-def test_somebody_elses_transaction_is_told_and_left_alone(site: Site) -> None:
+def test_somebody_elses_transaction_is_told_and_left_alone(any_site: Site) -> None:
+    site = any_site
     site.stratum.foreign_transaction("theirs", b"work")
     done = site.run("sync")
     assert done.code == 75, done
@@ -128,7 +153,8 @@ def test_somebody_elses_transaction_is_told_and_left_alone(site: Site) -> None:
     assert site.seen("theirs") == b"work"
 
 
-def test_an_expired_whitelist_is_told_before_anything_is_done(site: Site) -> None:
+def test_an_expired_whitelist_is_told_before_anything_is_done(any_site: Site) -> None:
+    site = any_site
     site.stratum.expire_whitelist()
     done = site.run("sync")
     assert (done.code, site.stratum.is_open) == (1, False), done
@@ -153,7 +179,8 @@ def test_a_full_storage_leaves_the_repository_as_it_was(site: Site) -> None:
     assert site.releases() == {"small_1.0_20260101"}
 
 
-def test_mounts_that_are_gone_are_brought_back_before_anything_is_looked_at(site: Site) -> None:
+def test_mounts_that_are_gone_are_brought_back_before_anything_is_looked_at(any_site: Site) -> None:
+    site = any_site
     assert site.run("sync").code == 0
     served = site.stratum.served()
     site.stratum.break_mount()
@@ -200,7 +227,8 @@ def test_an_abort_that_fails_stops_the_run_with_what_to_do_next(site: Site) -> N
     assert (site.releases(), site.stratum.is_open) == ({"small_1.0_20260101"}, False)
 
 
-def test_the_last_publication_can_be_undone(site: Site) -> None:
+def test_the_last_publication_can_be_undone(any_site: Site) -> None:
+    site = any_site
     assert site.run("sync").code == 0
     first = site.stratum.tree()
     site.world.declare("small 1.0", "small 1.1")
@@ -218,7 +246,8 @@ def test_the_last_publication_can_be_undone(site: Site) -> None:
     assert site.releases() == {"small_1.0_20260101", "small_1.1_20260101"}
 
 
-def test_an_unknown_tag_is_told_with_those_that_there_are(site: Site) -> None:
+def test_an_unknown_tag_is_told_with_those_that_there_are(any_site: Site) -> None:
+    site = any_site
     assert site.run("sync").code == 0
     done = site.run("rollback", "nosuch")
     assert done.code == 2
@@ -227,7 +256,8 @@ def test_an_unknown_tag_is_told_with_those_that_there_are(site: Site) -> None:
     assert "there is no earlier publication" in site.run("rollback").err
 
 
-def test_garbage_is_collected_but_never_during_a_transaction(site: Site) -> None:
+def test_garbage_is_collected_but_never_during_a_transaction(any_site: Site) -> None:
+    site = any_site
     assert site.run("sync").code == 0
     assert site.run("gc").code == 0
     site.stratum.foreign_transaction()
@@ -235,7 +265,8 @@ def test_garbage_is_collected_but_never_during_a_transaction(site: Site) -> None
     assert (done.code, site.stratum.is_open) == (75, True), done
 
 
-def test_two_runs_do_not_publish_at_once(site: Site) -> None:
+def test_two_runs_do_not_publish_at_once(any_site: Site) -> None:
+    site = any_site
     (site.stratum.spool / "neurocommand").mkdir()
     with RunLock(site.stratum.spool / "neurocommand/lock", "publishing elsewhere"):
         done = site.run("publish")
