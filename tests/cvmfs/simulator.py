@@ -189,6 +189,12 @@ class Stratum0(Mishaps):
         lay_out(directory, {"": Entry("directory", 0, 0, 0, 0)}, self.tree(revision), self.repository.pool)
         return directory
 
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Path]:
+        """Lay out what a client sees now, as long as the block lasts."""
+        with tempfile.TemporaryDirectory(prefix="nctest-client-") as place:
+            yield self.checkout(Path(place, "mounted"))
+
     def strays(self) -> list[str]:
         """Return paths where the union, while no transaction is open, is not as published: written past cvmfs."""
         tree = self.tree()

@@ -232,25 +232,37 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
 }
 
 if ! { ready && write_state "$nc_held"; }; then
-    # the key is remembered where not every call shall try again
-    if [ -n "$nc_never" ]; then write_state ''; else rm -rf -- "./$nc_dir"; fi
-    rm -rf -- "./$nc_slot.lock"
+    # the key is remembered for a while, where not every call shall try again
+    if [ -n "$nc_never" ]; then write_state ''; fi
     exec 3>&-
     wait "$nc_container"
+    rm -rf -- "./$nc_slot.lock"
+    nc_unused=0
+    while [ -n "$nc_never" ] && lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ] &&
+        [ "$nc_unused" -lt 60 ]; do
+        sleep 1
+        nc_unused=$((nc_unused + 1))
+    done
+    rm -rf -- "./$nc_dir"
     exit 1
 fi
 rm -rf -- "./$nc_slot.lock" "./$nc_dir/pairs" "./$nc_dir/environment"
 
-nc_callers=
+nc_callers='' nc_lines=0
 is_called() { # reads the lines that were added since: remembers who called, and fails where nobody did
     nc_calls=
     while read -r nc_name nc_value <&5; do
-        nc_calls=yes
+        nc_calls=yes nc_lines=$((nc_lines + 1))
         case $nc_name in
         stale) : >"./$nc_dir/stale" ;;
         *) nc_callers="$nc_callers$nc_name $nc_value$nc_newline" ;;
         esac
     done
+    # a line that comes in between is lost, which ends nothing: what runs in the container is counted, too
+    if [ "$nc_lines" -gt 4000 ]; then
+        : >"./$nc_dir/used" && exec 5<"./$nc_dir/used"
+        nc_lines=0
+    fi
     [ -n "$nc_calls" ]
 }
 has_callers() { # do commands that came in still run, though perhaps in namespaces of their own by now

@@ -31,9 +31,14 @@ take() { # FILE: sources a state, if it is one that the caller's own holder wrot
 }
 
 tell() { # WORDS: adds a line to the file that the holder itself has open
+    # where the caller's files may not grow that long, the call stays cold, and is not ended by a signal
+    trap '' XFSZ
     {
         [ /proc/self/fd/7 -ef "/proc/$nc_held_holder/fd/5" ] && printf '%s\n' "$1" >&7
     } 2>/dev/null 7>>"$nc_dir/used"
+    set -- "$?"
+    trap - XFSZ
+    return "$1"
 }
 
 is_current() { # what the container was started with may have been replaced since: the image, a directory, a mount
