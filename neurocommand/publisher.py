@@ -21,7 +21,7 @@ from neurocommand.cvmfs.journal import Journal
 from neurocommand.cvmfs.published import Client
 from neurocommand.cvmfs.repository import Repository
 from neurocommand.cvmfs.server import Server
-from neurocommand.errors import BusyError, CvmfsError, NeurocommandError, RefusedError
+from neurocommand.errors import BusyError, CvmfsError, NeurocommandError, RefusedError, system_error
 from neurocommand.events import Listener, Noted
 from neurocommand.files import free_space, make_directory
 from neurocommand.layout import Root
@@ -189,23 +189,36 @@ class Publisher:
             CvmfsError, BusyError, RefusedError: it is not public; the repository is as it was before.
         """
         tar = self.work / "parcel.tar" if difference.puts else None
-        if tar is not None:
-            parcel.write(tar, draft, difference.puts)
-        self.preflight(tar.stat().st_size if tar is not None else 0)
-        before = self.client.manifest().revision
-        tag = time.strftime(f"{tags.OURS}%Y-%m-%dT%H.%M.%SZ", time.gmtime())
-        publication = Publication(tag, reason, before, tuple(releases), self._proofs(draft, difference), time.time_ns())
+        try:
+            if tar is not None:
+                parcel.write(tar, draft, difference.puts)
+            self.preflight(tar.stat().st_size if tar is not None else 0)
+            return self._publish(tar, difference, self._begun(draft, difference, releases, reason))
+        except OSError as error:
+            raise system_error(self.repository.name, error, CvmfsError) from error
+        finally:
+            if tar is not None:
+                tar.unlink(missing_ok=True)
+
+    def _begun(self, draft: Path, difference: Difference, releases: Sequence[str], reason: str) -> Publication:
+        """Write down what is about to be published."""
+        before, now = self.client.manifest().revision, time.time_ns()
+        tag = time.strftime(f"{tags.OURS}%Y-%m-%dT%H.%M.%SZ-{before}", time.gmtime(now / 1e9))
+        publication = Publication(tag, reason, before, tuple(releases), self._proofs(draft, difference), now)
         self.journal.begin(publication)
-        answer = self._in(tar, difference)
-        public = self.is_public(publication)
-        self.recover()
-        if tar is not None:
-            tar.unlink()
+        return publication
+
+    def _publish(self, tar: Path | None, difference: Difference, publication: Publication) -> int:
+        try:
+            answer = self._in(tar, difference, publication)
+            public = self.is_public(publication)
+        finally:
+            self.recover()
         if not public:
             raise self._failure("publish", answer)
         return self.client.manifest(expired=True).revision
 
-    def _in(self, tar: Path | None, difference: Difference) -> Answer:
+    def _in(self, tar: Path | None, difference: Difference, publication: Publication) -> Answer:
         """Let the changes in by the way that can take them."""
         if not difference.exchanged:
             return self.server.ingest(tar, difference.removes, self._watch)
@@ -214,8 +227,6 @@ class Publisher:
             return answer
         self._claim()
         union.change(self.repository.mount, tar, difference.removes)
-        publication = self.journal.load()
-        assert publication is not None  # noqa: S101  (it was begun)
         return self.server.publish(publication.tag, publication.reason, self._watch)
 
     def _claim(self) -> None:

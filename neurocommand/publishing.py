@@ -14,6 +14,7 @@ from neurocommand.changes import difference
 from neurocommand.cvmfs import parcel
 from neurocommand.deploy import Deployer
 from neurocommand.errors import BusyError, CvmfsError, NeurocommandError, RefusedError
+from neurocommand.files import remove_tree
 from neurocommand.layout import ReleaseDirectory, Root
 from neurocommand.publisher import Publisher
 from neurocommand.workshop import Workshop
@@ -107,6 +108,8 @@ class Publishing:
             self.finish(deployer)
         draft.mark(made)
         releases = [outcome.action.release for outcome in outcomes if isinstance(outcome, Done)]
+        if actions and not releases:
+            return outcomes, None
         changed = difference(before, draft.listing(made))
         if not changed:
             return outcomes, None
@@ -114,11 +117,14 @@ class Publishing:
             revision = self.publisher.publish(made.path, changed, [one.id for one in releases], _reason(outcomes))
         except NeurocommandError as error:
             return outcomes, error
+        finally:
+            remove_tree(made.path)
         return [_published(outcome, revision) for outcome in outcomes], None
 
     def _fit(self, directory: ReleaseDirectory, size: _Size) -> None:
         """See that a tree can be published, and let catalogs begin in it where they should."""
-        found = parcel.survey(directory.image)
+        # a SIF is a file like any other
+        found = parcel.survey(directory.image) if directory.image.is_dir() else parcel.Survey({"": 0}, 0)
         layout = catalogs.layout(found.counts, self.target)
         if layout.excess:
             worst = layout.excess[0]

@@ -123,10 +123,7 @@ enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_hel
     exec "$nc_held_env" -u _ -u SHLVL -u SHELLOPTS -u BASHOPTS "$@"
 }
 
-lead() { # sets nc_anchor to the session's leader, and nc_born; fails where nobody can tell
-    born $$
-    # shellcheck disable=SC2086
-    set -- ${nc_value##*) }
+lead() { # STATE PARENT GROUP SESSION: sets nc_anchor to the session's leader, and nc_born; fails where nobody can tell
     nc_anchor=$4
     if born "$nc_anchor"; then return 0; fi
     # It is dead (who started us in the background is gone), or in an outer namespace: the oldest ancestor in the session
@@ -143,11 +140,12 @@ lead() { # sets nc_anchor to the session's leader, and nc_born; fails where nobo
 warm() { # OPTION... IMAGE COMMAND ARGUMENT...
     # root is the same one inside, and could change what other calls see
     [ "${nc_uid:-0}" != 0 ] && [ -r . ] && [ -x . ] && born $$ || return 0
-    nc_mine=$nc_born
+    nc_mine=$nc_born nc_status=${nc_value##*) }
     # Below Slurm the session's leader is dead from the beginning, and the task ends with its step. Who leads a session
     # of his own has nobody who calls again.
     nc_anchor=${SLURM_TASK_PID-}
-    { born "$nc_anchor" && [ -O "/proc/$nc_anchor" ]; } || lead || return 0
+    # shellcheck disable=SC2086
+    { born "$nc_anchor" && [ -O "/proc/$nc_anchor" ]; } || lead $nc_status || return 0
     [ "$nc_anchor" != $$ ] || return 0
     nc_place=/tmp/neurocommand-$nc_uid
     if [ -d "${XDG_RUNTIME_DIR:-/}" ] && [ -O "${XDG_RUNTIME_DIR:-/}" ]; then nc_place=$XDG_RUNTIME_DIR/neurocommand; fi

@@ -80,7 +80,10 @@ nc_uid=
 if [ -r /proc/self/status ]; then
     while read -r nc_name nc_value nc_effective _; do
         case $nc_name in
-        Uid:) nc_uid=$nc_effective ;;
+        Uid:)
+            nc_uid=$nc_effective
+            [ "$nc_uid" = 0 ] || break
+            ;;
         CapEff:)
             nc_value=${nc_value#"${nc_value%%[!0]*}"}
             case $nc_value in [137f]*) nc_value=${nc_value#?} ;; *) nc_value=- ;; esac
