@@ -107,29 +107,52 @@ def mark(draft: Root) -> None:
 
 
 def listing(draft: Root) -> dict[str, Entry]:
-    """Return what stands in a draft, but for its state.
+    """Return what stands in a draft, but for its state; an image is one entry.
 
     Raises:
         OSError: it cannot be read.
     """
-    return dict(_entries(draft.path, ""))
+    found = {}
+    waiting = [""]
+    while waiting:
+        for path, one in _inside(draft.path, waiting.pop()):
+            if path == ".neurocommand":
+                continue
+            found[path] = Entry("image", _identity(one)) if release_of_image(path) is not None else _entry(one)
+            if found[path].kind == "directory":
+                waiting.append(path)
+    return found
 
 
-def _entries(directory: Path, prefix: str) -> Iterator[tuple[str, Entry]]:
-    for one in sorted(os.scandir(directory), key=lambda entry: entry.name):
-        path = f"{prefix}{one.name}"
-        if path == ".neurocommand":
-            continue
-        if release_of_image(path) is not None:
-            yield path, Entry("image", _identity(one))
-        elif one.is_symlink():
-            yield path, Entry("link", os.readlink(one.path))
-        elif one.is_dir():
-            yield path, Entry("directory")
-            yield from _entries(Path(one.path), f"{path}/")
-        else:
-            mode = stat.S_IMODE(one.stat(follow_symlinks=False).st_mode)
-            yield path, Entry("file", f"{digest_of(Path(one.path))[0]} {mode:o}")
+def contents(tree: Path) -> dict[str, Entry]:
+    """Return what stands in a tree.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = {}
+    waiting = [""]
+    while waiting:
+        for path, one in _inside(tree, waiting.pop()):
+            found[path] = _entry(one)
+            if found[path].kind == "directory":
+                waiting.append(path)
+    return found
+
+
+def _inside(top: Path, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(top / directory) as entries:
+        for one in entries:
+            yield f"{directory}/{one.name}" if directory else one.name, one
+
+
+def _entry(one: os.DirEntry[str]) -> Entry:
+    if one.is_symlink():
+        return Entry("link", os.readlink(one.path))
+    if one.is_dir():
+        return Entry("directory")
+    mode = stat.S_IMODE(one.stat(follow_symlinks=False).st_mode)
+    return Entry("file", f"{digest_of(Path(one.path))[0]} {mode:o}")
 
 
 def _identity(entry: os.DirEntry[str]) -> str:

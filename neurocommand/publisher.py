@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from neurocommand.answers import Answer, next_step
 from neurocommand.changes import Difference
 from neurocommand.cvmfs import mounts, parcel, union
 from neurocommand.cvmfs.catalogfile import Catalogs
+from neurocommand.cvmfs.inventory import Inventories
 from neurocommand.cvmfs.journal import Journal
 from neurocommand.cvmfs.published import Client
 from neurocommand.cvmfs.repository import Repository
@@ -47,6 +48,31 @@ class Limits:
     min_free: int = 1 << 30
 
 
+@dataclass(frozen=True)
+class Template:
+    """An image that begins as a published one.
+
+    Args:
+        source: path of the published image.
+        target: path of the new one.
+        inside: what differs between the two, by paths below them.
+    """
+
+    source: str
+    target: str
+    inside: Difference
+
+    def puts(self, difference: Difference) -> list[str]:
+        """Return what is put in place of the whole image, and all else."""
+        others = [path for path in difference.puts if path != self.target]
+        return sorted([*others, *(f"{self.target}/{path}" for path in self.inside.puts)])
+
+    @property
+    def removes(self) -> tuple[str, ...]:
+        """Paths that the published image has, and the new one has not."""
+        return tuple(f"{self.target}/{path}" for path in self.inside.removes)
+
+
 class Publisher:
     """Publishes to one repository; ``locked`` first."""
 
@@ -64,6 +90,7 @@ class Publisher:
         self.work = repository.spool / "neurocommand"
         self.server = Server(repository, self.work / "cvmfs_server.log")
         self.journal = Journal(self.work / "journal.json")
+        self.inventories = Inventories(self.work / "inventories")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -173,7 +200,14 @@ class Publisher:
             if (free := free_space(place)) < needed + (self.limits.min_free if place != self.work else 0):
                 raise RefusedError(f"{place}: {free} bytes are free, too few to publish", "free some space there")
 
-    def publish(self, draft: Path, difference: Difference, releases: Sequence[str], reason: str) -> int:
+    def publish(
+        self,
+        draft: Path,
+        difference: Difference,
+        releases: Sequence[str],
+        reason: str,
+        template: Template | None = None,
+    ) -> int:
         """Make a revision of what differs in a draft, and see that it is public.
 
         Args:
@@ -181,6 +215,7 @@ class Publisher:
             difference: between it and what is published.
             releases: the ids of the releases that it is about.
             reason: for the tag's description.
+            template: how one image of it comes to be from a published one.
 
         Returns:
             The number of the revision.
@@ -191,9 +226,12 @@ class Publisher:
         tar = self.work / "parcel.tar" if difference.puts else None
         try:
             if tar is not None:
-                parcel.write(tar, draft, difference.puts)
+                parcel.write(tar, draft, difference.puts if template is None else template.puts(difference))
             self.preflight(tar.stat().st_size if tar is not None else 0)
-            return self._publish(tar, difference, self._begun(draft, difference, releases, reason))
+            publication = self._begun(draft, difference, releases, reason)
+            if template is None:
+                return self._publish(publication, lambda: self._in(tar, difference, publication))
+            return self._publish(publication, lambda: self._from(template, draft, tar, difference, publication))
         except OSError as error:
             raise system_error(self.repository.name, error, CvmfsError) from error
         finally:
@@ -208,9 +246,9 @@ class Publisher:
         self.journal.begin(publication)
         return publication
 
-    def _publish(self, tar: Path | None, difference: Difference, publication: Publication) -> int:
+    def _publish(self, publication: Publication, let_in: Callable[[], Answer]) -> int:
         try:
-            answer = self._in(tar, difference, publication)
+            answer = let_in()
             public = self.is_public(publication)
         finally:
             self.recover()
@@ -222,16 +260,40 @@ class Publisher:
         """Let the changes in by the way that can take them."""
         if not difference.exchanged:
             return self.server.ingest(tar, difference.removes, self._watch)
-        answer = self.server.transaction()
+        return self._in_transaction(None, tar, difference.removes, publication)
+
+    def _from(
+        self, template: Template, draft: Path, tar: Path | None, difference: Difference, publication: Publication
+    ) -> Answer:
+        """Let an image begin as a published one: first a place for it, then all else in one transaction."""
+        place = self.work / "place.tar"
+        directory = (draft / template.target).parent
+        pending = directory / "record.pending.json"
+        pending.touch(0o644)
+        paths = [str(path.relative_to(draft)) for path in (directory, pending)]
+        try:
+            parcel.write(place, draft, paths)
+            answer = self.server.ingest(place, (), self._watch)
+        finally:
+            place.unlink(missing_ok=True)
         if answer.meaning != "done":
             return answer
-        self._claim()
-        union.change(self.repository.mount, tar, difference.removes)
+        removes = (*difference.removes, *template.removes, paths[1])
+        return self._in_transaction((template.source, template.target), tar, removes, publication)
+
+    def _in_transaction(
+        self, template: tuple[str, str] | None, tar: Path | None, removes: Sequence[str], publication: Publication
+    ) -> Answer:
+        answer = self.server.transaction(template)
+        if answer.meaning != "done":
+            return answer
+        self._claim(again=True)
+        union.change(self.repository.mount, tar, removes)
         return self.server.publish(publication.tag, publication.reason, self._watch)
 
-    def _claim(self) -> None:
+    def _claim(self, *, again: bool = False) -> None:
         publication, transaction = self.journal.load(), self.server.open_transaction()
-        if publication is not None and not publication.transaction and transaction is not None:
+        if publication is not None and (again or not publication.transaction) and transaction is not None:
             self.journal.claim(transaction.identity)
 
     def _watch(self, seconds: float, said: str) -> None:

@@ -29,7 +29,7 @@ LADDER = (
     {"manifest", "lock", "record", "index", "config", "layout", "stores.interface"},
     {"manifesttext"},
     {"answers", "catalogs", "changes", "recovery", "retention", "tags"},
-    {"actions", "freshness", "memory", "render", "verification", "registrysession"},
+    {"successor", "actions", "freshness", "memory", "render", "verification", "registrysession"},
     {"leftover", "runs"},
     {"plan"},
     {
