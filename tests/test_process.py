@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from neurocommand.errors import ProcessError
-from neurocommand.process import Background, Completed, feed, find_program, replace_process, run
+from neurocommand.process import Background, Completed, Outliving, feed, find_program, replace_process, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -225,3 +225,32 @@ def test_a_lock_that_it_holds_lasts_as_long_as_it_runs(tmp_path: Path) -> None:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with open(tmp_path / "lock") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_outlives_us_says_all_to_its_file(tmp_path: Path) -> None:
+    running = Outliving(["sh", "-c", "pwd; echo error >&2; cat; sleep 0.5; exit 3"], tmp_path / "log", Path("/"))
+    assert not running.ended(0.01)
+    assert running.ended(60)
+    assert (running.code, running.output) == (3, "/\nerror\n")
+
+
+def test_what_outlives_us_goes_on_when_we_are_killed(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from neurocommand.process import Outliving
+running = Outliving(["sh", "-c", "sleep 1; echo one; echo two; touch ended"], Path("log"), Path.cwd())
+os.killpg(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, start_new_session=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ended").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
+def test_what_cannot_be_started_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProcessError, match="nosuch: cannot be started"):
+        Outliving(["nosuch"], tmp_path / "log", tmp_path)

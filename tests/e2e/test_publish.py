@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from neurocommand.runlock import RunLock
+from tests import servers
 from tests.cvmfs.real import RealStratum0, why_not
 from tests.cvmfs.simulator import Stratum0
 from tests.world import Completed, World
@@ -39,9 +41,23 @@ class Site:
         return {path.split("/")[1] for path in self.stratum.tree() if path.endswith("/record.json")}
 
 
-def publishing(world: World, stratum: Stratum0 | RealStratum0) -> Site:
-    """Let a world publish to a repository."""
+@pytest.fixture(scope="session")
+def stock(image_registry: servers.Registry, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Give a world whose store has every release, locked."""
+    made = World(tmp_path_factory.mktemp("stock"), image_registry.host)
+    made.declare("small 1.0", "small 1.1", "other 2.0")
+    made.configure()
+    for verb in ("convert", "upload"):
+        done = made.run(verb)
+        assert done.code == 0, done
+    return made
+
+
+def publishing(world: World, stratum: Stratum0 | RealStratum0, stock: World) -> Site:
+    """Let a world publish to a repository what another one has converted."""
     world.configure()
+    shutil.copytree(stock.store, world.store)
+    shutil.copyfile(stock.path / "apps.lock.json", world.path / "apps.lock.json")
     place = f"repository: {stratum.name}, root: {stratum.union}"
     if isinstance(stratum, Stratum0):
         place += f", cvmfs_configuration: {stratum.directory}/etc/cvmfs"
@@ -51,23 +67,23 @@ def publishing(world: World, stratum: Stratum0 | RealStratum0) -> Site:
 
 
 @pytest.fixture
-def site(world: World, tmp_path: Path) -> Iterator[Site]:
+def site(world: World, tmp_path: Path, stock: World) -> Iterator[Site]:
     """Give a new repository of the simulator, and a world that publishes to it."""
     with Stratum0.make(tmp_path / "host") as stratum:
-        yield publishing(world, stratum)
+        yield publishing(world, stratum, stock)
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.real_cvmfs)])
-def any_site(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Iterator[Site]:
+def any_site(request: pytest.FixtureRequest, world: World, tmp_path: Path, stock: World) -> Iterator[Site]:
     """Give a new repository, of the simulator and of the real thing, and a world that publishes to it."""
     if request.param == "simulated":
         with Stratum0.make(tmp_path / "host") as stratum:
-            yield publishing(world, stratum)
+            yield publishing(world, stratum, stock)
         return
     if reason := why_not():
         pytest.skip(reason)
     with RealStratum0.make(f"nctest{os.getpid()}.test.local") as real:
-        yield publishing(world, real)
+        yield publishing(world, real, stock)
 
 
 def test_a_sync_publishes_all_in_one_revision_and_a_second_one_nothing(any_site: Site) -> None:

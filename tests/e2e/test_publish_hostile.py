@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests import images
-from tests.e2e.test_publish import Site, any_site, site
+from tests.e2e.test_publish import Site, any_site, site, stock
 from tests.world import sha256
 
-__all__ = ["any_site", "site"]
+__all__ = ["any_site", "site", "stock"]
 
 RELEASE = "small_1.0_20260101"
 ENVIRONMENT = b'{"Env": ["PATH=/opt/small/bin:/bin", "DEPLOY_PATH=/opt/small/bin"]}'

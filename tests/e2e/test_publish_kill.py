@@ -16,13 +16,17 @@ import pytest
 
 from tests.cvmfs.faults import STEPS
 from tests.cvmfs.simulator import Stratum0
-from tests.e2e.test_publish import Site, site
+from tests.e2e.test_publish import Site, publishing, site, stock
 from tests.world import World
 
-__all__ = ["site"]
+__all__ = ["site", "stock"]
 
 SMALL = "small_1.0_20260101"
-KILLED_IN_INGEST = STEPS[: STEPS.index("aborting")]
+# by default one before it is public, one after, and one at the tag
+KILLED = [
+    pytest.param(step, marks=() if step in ("flagged", "committed", "signed", "tagging") else pytest.mark.full)
+    for step in (*STEPS[: STEPS.index("aborting")], "tagging")
+]
 
 
 def processes(directory: Path) -> Iterator[int]:
@@ -48,7 +52,7 @@ def check(site: Site) -> None:
             assert seen in (set(), whole), f"revision {revision} has half of the release"
 
 
-@pytest.mark.parametrize("step", [*KILLED_IN_INGEST, "tagging"])
+@pytest.mark.parametrize("step", KILLED)
 def test_cvmfs_server_is_killed_at_a_step(step: str, site: Site) -> None:
     site.stratum.kill_at(step)
     first = site.run("sync")
@@ -85,23 +89,14 @@ def killed(site: Site, seconds: float, *, all_of_it: bool) -> None:
 
 @pytest.mark.parametrize("all_of_it", [False, True], ids=["the run alone", "everything"])
 def test_a_publication_is_killed_at_any_moment(
-    all_of_it: bool, world: World, tmp_path: Path, pytestconfig: pytest.Config
+    all_of_it: bool, world: World, stock: World, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    done = world.run("sync")
-    assert done.code == 0, "what is to be published is in the store"
-    text = world.config.read_text()
     took = 3.0
-    for number in range(30 if pytestconfig.getoption("--full") else 5):
+    for number in range(30 if pytestconfig.getoption("--full") else 5 - 2 * all_of_it):
         host = tmp_path / f"host{number}"
         with Stratum0.make(host) as stratum:
-            world.config.write_text(
-                text.replace(
-                    "publish: {root: root}",
-                    f"publish: {{repository: {stratum.name}, root: {stratum.union}, "
-                    f"cvmfs_configuration: {host}/etc/cvmfs, min_free: 1}}",
-                )
-            )
-            site = Site(world, stratum)
+            shutil.rmtree(world.store, ignore_errors=True)
+            site = publishing(world, stratum, stock)
             killed(site, random.Random(f"{all_of_it} {number}").uniform(0.3, took), all_of_it=all_of_it)
             if all_of_it:
                 assert not list(processes(host))
