@@ -371,7 +371,7 @@ def test_other_bytes_than_the_artifacts_are_refused_and_never_visible(
 
 
 @writable
-@pytest.mark.parametrize("size", [0, 5, 8 * MIB, 17 * MIB + 1])
+@pytest.mark.parametrize("size", [0, 5, 8 * MIB, pytest.param(17 * MIB + 1, marks=pytest.mark.full)])
 def test_what_comes_from_elsewhere_is_put_as_a_file_is(case: Case, tmp_path: Path, size: int) -> None:
     data, steps = data_of(size), list[int]()
     source = Elsewhere(data)

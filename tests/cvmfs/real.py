@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -122,16 +123,17 @@ class RealStratum0:
             finally:
                 subprocess.run(["umount", str(directory)], check=True, capture_output=True)
 
-    def tree(self) -> dict[str, tuple[str, int, int, str]]:
-        """Return all that a client sees: kind, mode, size of a file, and target of a link, by path."""
+    def tree(self) -> dict[str, tuple[str, int, str]]:
+        """Return all that a client sees: kind, mode, and a file's sha256 or a link's target, by path."""
         with self.client() as top:
             found = {}
             for path in top.rglob("*"):
                 status = path.lstat()
-                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                target = os.readlink(path) if path.is_symlink() else ""
+                content = os.readlink(path) if path.is_symlink() else ""
+                if stat.S_ISREG(status.st_mode):
+                    content = hashlib.sha256(path.read_bytes()).hexdigest()
                 kind = stat.filemode(status.st_mode)[0]
-                found[str(path.relative_to(top))] = (kind, stat.S_IMODE(status.st_mode), size, target)
+                found[str(path.relative_to(top))] = (kind, stat.S_IMODE(status.st_mode), content)
             return found
 
     def view(self, path: str) -> Any:
