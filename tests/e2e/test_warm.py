@@ -162,47 +162,53 @@ def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: W
 def test_what_is_no_holder_of_the_callers_is_never_entered(fault: str, warm: Warm) -> None:
     changes = {
         # a process of the same number that began at another time
-        "time": "sed -i 's/nc_held_born=[0-9]*/nc_held_born=1/' $D/state",
+        "time": "s/nc_held_born=[0-9]*/nc_held_born=1/",
         # a process of somebody else's, with its right time
-        "owner": "read -r stat </proc/1/stat; set -- ${stat##*) }; shift 19;"
-        " sed -i \"s/^nc_held=.*/nc_held='1'/; s/nc_held_born=[0-9]*/nc_held_born=$1/\" $D/state",
-        "nobody": "sed -i 's/^nc_held=.*/nc_held=999999999/' $D/state",
+        "owner": "s/^nc_held=.*/nc_held='1'/; s/nc_held_born=[0-9]*/nc_held_born=$1/",
+        "nobody": "s/^nc_held=.*/nc_held=999999999/",
     }
     script = f"""
     heat; D=$(ls -d {warm.place}/*.1); cp $D/state ~/state
-    {changes[fault]}
+    read -r stat </proc/1/stat; set -- ${{stat##*) }}; shift 19
+    sed "{changes[fault]}" ~/state >$D/state  # in place, since its holder has it open
     is_warm && echo entered; smallargs x
-    cp ~/state $D/state 2>/dev/null; rm -f ~/state
+    cp ~/state $D/state 2>/dev/null; is_warm && echo warm; rm -f ~/state
     """
-    assert warm.session(script) == "<x>\n"
+    assert warm.session(script) == "<x>\nwarm\n"
     warm.wait_for_end()
 
 
-def test_only_a_state_of_the_callers_own_is_taken_whatever_its_name_leads_to(warm: Warm, tmp_path: Path) -> None:
-    """Where the place is in /tmp, others may exchange what a name leads to between any two looks at it."""
-    if not warm.user.root:
-        pytest.skip("makes a file of root's, so it runs as root only")
-    header, home = f"# holder of {RELEASE}\n", warm.user.home
-    files = {
-        "foreign": header + "echo pwned\n",  # somebody else's, and open to all
-        "script": "# a script of the user's own\necho pwned\n",
-        "own": header + "echo taken\n",
-    }
-    for name, text in files.items():
-        (home / name).write_text(text)
-        (home / name).chmod(0o644)
-        if name != "foreign":
-            os.chown(home / name, warm.uid, -1)
-    (home / "link").symlink_to(home / "foreign")
+def test_only_a_state_that_a_holder_of_the_callers_own_has_open_is_taken(warm: Warm) -> None:
+    """Others may exchange what a name in /tmp leads to, and mount what shows files of anybody's there (FUSE)."""
     script = f"""
     eval "$(sed -n '/^take() /,/^}}/p' '{warm.release}/warm.sh')"
-    for name in foreign script link missing own; do take ~/$name || echo not $name; done
+    nc_place=$HOME/holders; mkdir -p "$nc_place/below"; cd "$nc_place"; touch own unheld script elsewhere fd5
+    hold() {{ (cd "$2" && exec sleep 20 6<"$nc_place/$1") >/dev/null & }}
+    state() {{ printf '%s\n' "# holder of {RELEASE} $1" "echo taken" >$2; }}
+    hold own . && state $! own && state $! unheld && own=$!; ln -s own link
+    (exec sleep 20 5<fd5) >/dev/null & state $! fd5; five=$!
+    hold elsewhere below && state $! elsewhere; below=$!
+    hold script . && echo "echo taken" >script; script=$!
+    state "self/../$own" words; state "" nobody; state 1 init; sleep 0.3
+    for name in own link unheld fd5 elsewhere script words nobody init missing; do take $name || echo not $name; done
+    kill $own $five $below $script; sleep 0.2; take own || echo not any more; cd; rm -r "$nc_place"
     """
+    lines = ["taken", "taken", *(f"not {name}" for name in ("unheld", "fd5", "elsewhere", "script"))]
+    lines += ["not words", "not nobody", "not init", "not missing", "not any more"]
     for shell in ("dash", "bash", "busybox sh"):
-        done = warm.user.run([*shell.split(), "-c", script])
-        assert done.stdout.decode().splitlines() == ["not foreign", "not script", "not link", "not missing", "taken"]
-    for name in (*files, "link"):
-        (home / name).unlink()
+        assert warm.user.run([*shell.split(), "-c", script]).stdout.decode().splitlines() == lines, shell
+
+
+def test_a_holder_works_in_no_place_that_is_a_mount(warm: Warm) -> None:
+    """Who may mount (FUSE, allow_other) could show a directory of the caller's, and other files at each look."""
+    script = f"""
+    mkdir -m 700 ~/run/holders && mount -t tmpfs -o mode=700 tmpfs ~/run/holders
+    mkdir ~/run/holders/{RELEASE}-1-1.lock
+    NEUROCOMMAND_KEY=k sh '{warm.release}/holder.sh' ~/run/holders {RELEASE}-1-1 60 / '{warm.release}' touch ~/started
+    echo $?; ls -d ~/started ~/run/holders/*/* 2>/dev/null; umount ~/run/holders; rmdir ~/run/holders
+    """
+    done = warm.user.run(["unshare", "-rm", "sh", "-c", script])
+    assert (done.stdout, done.stderr) == (b"1\n", b"")
 
 
 def test_a_replaced_image_is_not_entered_any_more(warm: Warm) -> None:

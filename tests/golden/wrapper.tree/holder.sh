@@ -7,8 +7,8 @@
 #   holder.sh --unlock SLOT                                         in the place: takes away what a killed one left
 #
 # The container waits on a pipe that this process holds, so it ends with this process however that ends. It has open: 3
-# that pipe, 4 the image, 5 the file to which calls add lines. Others look at 4 and 5 through /proc, so they stay where
-# they are: a shell moves what it closes for a program that it starts.
+# that pipe, 4 the image, 5 the file to which calls add lines, 6 its state. Others look at 4 to 6 through /proc, so they
+# stay where they are: a shell moves what it closes for a program that it starts.
 set -f
 umask 077
 nc_newline='
@@ -47,6 +47,8 @@ fi
 trap '' HUP INT QUIT TSTP TTIN TTOU
 # All that follows stays in the directory that is judged here, whatever becomes of its name.
 cd -P -- "$1" && [ -O . ] && [ -n "$(find . -maxdepth 0 -perm 700)" ] && [ -d "./$2.lock" ] || exit 1
+# a neighbour's own mount could show a directory of anybody's, and other files at each look
+nc_value=$(stat -c %d .) && [ "$(stat -L -c %d "${1%/*}/")" = "$nc_value" ] || exit 1
 if [ -z "${NEUROCOMMAND_CLOSED-}" ]; then
     born $$ && mkdir "./$2.lock/$$-$nc_born"
 fi
@@ -180,14 +182,14 @@ write_environment() {
 write_state() { # PROCESS: the holder's, or nothing where calls must stay cold; fails where the disk is full
     born $$
     {
-        printf '# holder of small_1.0_20260102\n' && assign nc_held_key "$nc_key" && assign nc_held "$1" &&
+        printf '# holder of small_1.0_20260102 %s\n' "$$" && assign nc_held_key "$nc_key" && assign nc_held "$1" &&
             printf 'nc_held_holder=%s nc_held_holder_born=%s\n' "$$" "$nc_born" &&
             if [ -n "$1" ]; then
                 printf 'nc_held_born=%s nc_held_wdns=%s nc_held_setpriv=%s nc_held_nsenter=%s nc_held_env=%s\n' \
                     "$nc_held_born" "$nc_wdns" "$nc_setpriv" "$nc_nsenter" "$(command -v env)" &&
                     assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
             fi
-    } >"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
+    } >"./$nc_dir/state.new" && exec 6<"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
 }
 
 running() { # prints how many processes are in the container's mount namespace

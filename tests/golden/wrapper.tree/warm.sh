@@ -6,7 +6,7 @@
 # A holder belongs to one user, one session (or task of a Slurm job), one release and one set of options. In its
 # directory <place>/<release>-<process>-<time>.<n>/ stand `state`, to be sourced, and `used`, to which each call adds a
 # line. The place may be in /tmp, where others can put things in the way: so what is read and written is judged once it
-# is open, never by its name.
+# is open, never by its name, and by what the holder's own process has open.
 born() { # PROCESS: sets nc_born to the time at which a living process began; fails where it is dead, or nobody can tell
     nc_born=
     case $1 in '' | 0 | *[!0-9]*) return 1 ;; esac
@@ -24,9 +24,13 @@ lives() { # PROCESS TIME: is the process that began then
     born "$1" && [ "$nc_born" = "$2" ]
 }
 
-take() { # FILE: sources a state, if it is one that the caller's own holder wrote
+take() { # FILE: sources a state, if a holder of the caller's own has it open, and works in the place
+    # its owner says nothing: who may mount (FUSE, allow_other) shows files of anybody's
     {
-        [ -O /proc/self/fd/7 ] && read -r nc_line <&7 && [ "$nc_line" = '# holder of small_1.0_20260102' ] && . /proc/self/fd/7
+        read -r nc_line <&7 && nc_value=${nc_line#"# holder of small_1.0_20260102 "} &&
+            case $nc_value in '' | *[!0-9]*) false ;; esac && [ -O "/proc/$nc_value" ] &&
+            [ "/proc/$nc_value/cwd" -ef "$nc_place" ] && [ /proc/self/fd/7 -ef "/proc/$nc_value/fd/6" ] &&
+            . /proc/self/fd/7
     } 2>/dev/null 7<"$1"
 }
 
@@ -181,7 +185,7 @@ warm() { # OPTION... IMAGE COMMAND ARGUMENT...
 }
 
 start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of all calls that find none
-    for nc_name in setsid setpriv nsenter mkfifo find tr readlink wc; do
+    for nc_name in setsid setpriv nsenter mkfifo find stat tr readlink wc; do
         command -v "$nc_name" >/dev/null || return 0
     done
     [ -d "$nc_place" ] || mkdir -m 700 -- "$nc_place" 2>/dev/null
