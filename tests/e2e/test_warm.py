@@ -317,6 +317,26 @@ def test_a_limit_of_file_sizes_ends_no_call(warm: Warm) -> None:
     warm.wait_for_end()
 
 
+def test_where_nothing_can_be_written_any_more_commands_keep_their_image(warm: Warm) -> None:
+    script = """
+    heat; D=$(echo "$XDG_RUNTIME_DIR"/neurocommand/*.1)
+    smallsh -c 'sleep 7; head -n 1 /README.md' & sleep 0.5
+    chmod 500 "$D"; echo stale >>"$D/used"; sleep 4; chmod 700 "$XDG_RUNTIME_DIR"/neurocommand/*; wait $!
+    """
+    assert warm.session(script) == "# small\n"
+    warm.wait_for_end()
+
+
+def test_a_holder_whose_directory_is_gone_ends_after_its_commands(warm: Warm) -> None:
+    script = """
+    heat; smallsh -c 'sleep 7; head -n 1 /README.md' & sleep 0.5
+    rm -r "$XDG_RUNTIME_DIR"/neurocommand/*; heat; is_warm && echo another; wait $!; sleep 4
+    pgrep -u $(id -u) -f 'containers/.*/holder[.]sh ' | wc -l
+    """
+    assert warm.session(script).splitlines() == ["another", "# small", "1"]
+    warm.wait_for_end()
+
+
 def test_what_is_remembered_of_calls_does_not_grow_for_ever(warm: Warm) -> None:
     script = """
     heat; used=$(echo "$XDG_RUNTIME_DIR"/neurocommand/*/used); seq -f "0 %g" 5000 >>"$used"

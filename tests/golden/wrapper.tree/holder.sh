@@ -122,8 +122,9 @@ for nc_value in 1 2 3 4 5 6 7 8 none; do
         break
     fi
 done
-{ mkfifo -m 600 "./$nc_dir/pipe" && : >"./$nc_dir/used"; } || give_up
-exec 4<"$nc_image" || give_up
+# A redirection of `:` or exec that fails ends a shell, and here all commands in the container with it.
+{ mkfifo -m 600 "./$nc_dir/pipe" && { :; } >"./$nc_dir/used" && [ -r "$nc_image" ]; } || give_up
+exec 4<"$nc_image"
 
 # shellcheck disable=SC2016
 (
@@ -250,19 +251,19 @@ if ! { ready && write_state "$nc_held"; }; then
 fi
 rm -rf -- "./$nc_slot.lock" "./$nc_dir/pairs" "./$nc_dir/environment"
 
-nc_callers='' nc_lines=0
+nc_callers='' nc_lines=0 nc_stale=
 is_called() { # reads the lines that were added since: remembers who called, and fails where nobody did
     nc_calls=
     while read -r nc_name nc_value <&5; do
         nc_calls=yes nc_lines=$((nc_lines + 1))
         case $nc_name in
-        stale) : >"./$nc_dir/stale" ;;
+        stale) nc_stale=yes && { :; } >"./$nc_dir/stale" ;;
         *) nc_callers="$nc_callers$nc_name $nc_value$nc_newline" ;;
         esac
     done
     # a line that comes in between is lost, which ends nothing: what runs in the container is counted, too
     if [ "$nc_lines" -gt 4000 ]; then
-        : >"./$nc_dir/used" && exec 5<"./$nc_dir/used"
+        { :; } >"/proc/$$/fd/5" && exec 5<"/proc/$$/fd/5"
         nc_lines=0
     fi
     [ -n "$nc_calls" ]
@@ -276,6 +277,9 @@ has_callers() { # do commands that came in still run, though perhaps in namespac
     unset IFS
     [ -n "$nc_callers" ]
 }
+is_found() { # where its directory was taken away, another holder may have that name by now
+    [ "./$nc_dir/used" -ef "/proc/$$/fd/5" ]
+}
 
 nc_tick=2 nc_unused=0
 [ "$nc_idle" -ge 10 ] || nc_tick=1
@@ -283,11 +287,11 @@ while sleep "$nc_tick"; do
     lives "$nc_held" "$nc_held_born" || break
     if is_called || has_callers; then nc_unused=0; else nc_unused=$((nc_unused + nc_tick)); fi
     has_callers
-    if lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ] && [ ! -e "./$nc_dir/stale" ]; then
+    if lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ] && [ -z "$nc_stale" ] && is_found; then
         continue
     fi
     # From here on no call finds it; one that has just found it needs a moment to enter.
-    mv -- "./$nc_dir" "./$nc_slot.$$.ending" && nc_dir=$nc_slot.$$.ending
+    is_found && mv -- "./$nc_dir" "./$nc_slot.$$.ending" && nc_dir=$nc_slot.$$.ending
     sleep 2
     is_called
     while lives "$nc_held" "$nc_held_born" && { has_callers || [ "$(running)" -gt "$nc_alone" ]; }; do
@@ -297,4 +301,4 @@ while sleep "$nc_tick"; do
 done
 exec 3>&-
 wait "$nc_container"
-rm -rf -- "./$nc_dir"
+if is_found; then rm -rf -- "./$nc_dir"; fi
