@@ -367,6 +367,18 @@ def test_a_container_that_could_not_be_started_once_is_tried_again_after_a_while
     shutil.rmtree(place)
 
 
+def test_a_container_of_another_mount_namespace_is_not_entered(warm: Warm) -> None:
+    script = """
+    mkdir -p ~/A ~/B; echo A >~/A/f; echo B >~/B/f; cd /tmp
+    inside() { mount --bind ~/B ~/A; heat; smallsh -c 'cat ~/A/f'; is_warm && echo warm; }
+    export -f inside heat is_warm
+    unshare --user --map-current-user --keep-caps --mount bash -c inside
+    smallsh -c 'cat ~/A/f'; is_warm || echo cold; rm -r ~/A ~/B
+    """
+    assert warm.session(script).splitlines() == ["B", "warm", "A", "cold"]
+    warm.wait_for_end()
+
+
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
     place = Path(f"/dev/shm/neurocommand-test-{os.getpid()}")
     for name in ("one", "two"):

@@ -168,8 +168,9 @@ warm() { # OPTION... IMAGE COMMAND ARGUMENT...
         { [ -f "$nc_dir/state" ] && take "$nc_dir/state" && [ "$nc_held_key" = "$nc_key" ]; } || continue
         # there it is known that calls have to stay cold
         [ -n "$nc_held" ] || return 0
-        # only a holder that lives and is the caller's own
+        # only a holder that lives and is the caller's own; elsewhere the same names may be other directories
         { lives "$nc_held" "$nc_held_born" && [ -O "/proc/$nc_held" ]; } || continue
+        [ "/proc/$nc_held_holder/ns/mnt" -ef /proc/self/ns/mnt ] || continue
         if ! is_current; then
             tell stale
             continue
