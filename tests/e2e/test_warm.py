@@ -463,6 +463,16 @@ def test_options_of_the_manifest_that_are_a_calls_own_keep_it_cold(warm: Warm) -
     assert not warm.holders()
 
 
+def test_programs_of_the_host_may_be_in_a_directory_of_any_name(warm: Warm) -> None:
+    script = """
+    D="$HOME/it's a bin;x"; mkdir -p "$D" bin; printf '#!/bin/sh\necho PWNED >&2\n' | tee bin/env >bin/setpriv
+    for name in env setpriv nsenter; do cp "$(command -v $name)" "$D"; done; chmod +x bin/*
+    PATH="$D:$PATH"; heat; is_warm && echo warm; bash --posix "$(command -v smallargs)" x; rm -r "$D" bin
+    """
+    assert warm.session(script) == "warm\n<x>\n"
+    warm.wait_for_end()
+
+
 def test_under_bash_as_sh_nothing_of_the_callers_environment_comes_along(warm: Warm) -> None:
     """Bash hands down functions, and names that no variable can have; RHEL's sh is bash."""
     tool = f"{warm.release}/bin/smallsh"

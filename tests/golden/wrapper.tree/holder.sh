@@ -186,9 +186,9 @@ write_state() { # PROCESS: the holder's, or nothing where calls must stay cold; 
         printf '# holder of small_1.0_20260102 %s\n' "$$" && assign nc_held_key "$nc_key" && assign nc_held "$1" &&
             printf 'nc_held_holder=%s nc_held_holder_born=%s\n' "$$" "$nc_born" &&
             if [ -n "$1" ]; then
-                printf 'nc_held_born=%s nc_held_wdns=%s nc_held_setpriv=%s nc_held_nsenter=%s nc_held_env=%s\n' \
-                    "$nc_held_born" "$nc_wdns" "$nc_setpriv" "$nc_nsenter" "$(command -v env)" &&
-                    assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
+                printf 'nc_held_born=%s nc_held_wdns=%s\n' "$nc_held_born" "$nc_wdns" &&
+                    assign nc_held_setpriv "$nc_setpriv" && assign nc_held_nsenter "$nc_nsenter" &&
+                    assign nc_held_env "$(command -v env)" && assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
             fi
     } >"./$nc_dir/state.new" && exec 6<"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
 }
@@ -215,7 +215,6 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
         nc_never=yes
         return 1
     fi
-    case $nc_setpriv$nc_nsenter in *[!A-Za-z0-9_./+-]*) return 1 ;; esac
     nc_one=$(printf '\001')
     if grep -q "$nc_one" "/proc/$nc_held/environ"; then return 1; fi
     tr '\000\n' '\n\001' <"/proc/$nc_held/environ" >"./$nc_dir/pairs" || return 1
