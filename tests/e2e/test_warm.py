@@ -379,6 +379,17 @@ def test_a_container_of_another_mount_namespace_is_not_entered(warm: Warm) -> No
     warm.wait_for_end()
 
 
+def test_a_container_whose_environment_no_shell_can_have_is_started_once(warm: Warm) -> None:
+    script = """
+    mkdir ~/counted; ln -s "$(command -v apptainer)" ~/counted/real
+    printf '#!/bin/sh\necho "$*" >>~/counted/log\nexec ~/counted/real "$@"\n' >~/counted/apptainer
+    chmod +x ~/counted/apptainer; PATH="$HOME/counted:$PATH"; export APPTAINERENV_BASH_X=1
+    for n in 1 2 3; do smallhello; sleep 2; done; grep -c nc_end ~/counted/log; rm -r ~/counted
+    """
+    assert warm.session(script).splitlines() == ["hello", "hello", "hello", "1"]
+    warm.wait_for_end()
+
+
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
     place = Path(f"/dev/shm/neurocommand-test-{os.getpid()}")
     for name in ("one", "two"):

@@ -210,15 +210,14 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
     read -r nc_held <"./$nc_dir/process"
     born "$nc_held" || return 1
     nc_held_born=$nc_born nc_setpriv=$(command -v setpriv) nc_nsenter=$(command -v nsenter) nc_wdns=yes nc_inner='' nc_path=
+    nc_never=yes
     # a set-uid runtime makes no user namespace, and others cannot be entered
-    if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then
-        nc_never=yes
-        return 1
-    fi
+    if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then return 1; fi
     nc_one=$(printf '\001')
     if grep -q "$nc_one" "/proc/$nc_held/environ"; then return 1; fi
     tr '\000\n' '\n\001' <"/proc/$nc_held/environ" >"./$nc_dir/pairs" || return 1
     write_environment >"./$nc_dir/environment" || return 1
+    nc_never=
     set -- "$nc_setpriv" --no-new-privs "$nc_nsenter" --target "$nc_held" --user --mount --preserve-credentials
     if ! "$@" --wdns=/ -- /bin/sh -c : 2>/dev/null; then
         nc_wdns=
