@@ -199,6 +199,15 @@ def test_only_a_state_that_a_holder_of_the_callers_own_has_open_is_taken(warm: W
         assert warm.user.run([*shell.split(), "-c", script]).stdout.decode().splitlines() == lines, shell
 
 
+def test_places_of_sites_whose_directories_hand_their_group_down(warm: Warm) -> None:
+    script = """
+    mkdir ~/scratch; chmod 2700 ~/scratch; export XDG_RUNTIME_DIR=$HOME/scratch; heat; is_warm && echo warm
+    mkdir ~/scratch/cwd; cd ~/scratch/cwd; XDG_RUNTIME_DIR=. smallhello; sleep 0.5; ls; cd ~; rm -r scratch
+    """
+    assert warm.session(script).splitlines() == ["warm", "hello"]
+    warm.wait_for_end()
+
+
 def test_a_holder_works_in_no_place_that_is_a_mount(warm: Warm) -> None:
     """Who may mount (FUSE, allow_other) could show a directory of the caller's, and other files at each look."""
     script = f"""

@@ -46,7 +46,7 @@ fi
 
 trap '' HUP INT QUIT TSTP TTIN TTOU
 # All that follows stays in the directory that is judged here, whatever becomes of its name.
-cd -P -- "$1" && [ -O . ] && [ -n "$(find . -maxdepth 0 -perm 700)" ] && [ -d "./$2.lock" ] || exit 1
+cd -P -- "$1" && [ -O . ] && [ -n "$(find . -maxdepth 0 \( -perm 700 -o -perm 2700 \))" ] && [ -d "./$2.lock" ] || exit 1
 # a neighbour's own mount could show a directory of anybody's, and other files at each look
 nc_value=$(stat -c %d .) && [ "$(stat -L -c %d "${1%/*}/")" = "$nc_value" ] || exit 1
 if [ -z "${NEUROCOMMAND_CLOSED-}" ]; then

@@ -152,7 +152,9 @@ warm() { # OPTION... IMAGE COMMAND ARGUMENT...
     { born "$nc_anchor" && [ -O "/proc/$nc_anchor" ]; } || lead $nc_status || return 0
     [ "$nc_anchor" != $$ ] || return 0
     nc_place=/tmp/neurocommand-$nc_uid
-    if [ -d "${XDG_RUNTIME_DIR:-/}" ] && [ -O "${XDG_RUNTIME_DIR:-/}" ]; then nc_place=$XDG_RUNTIME_DIR/neurocommand; fi
+    case ${XDG_RUNTIME_DIR-} in
+    /*) if [ -d "$XDG_RUNTIME_DIR" ] && [ -O "$XDG_RUNTIME_DIR" ]; then nc_place=$XDG_RUNTIME_DIR/neurocommand; fi ;;
+    esac
     nc_slot=small_1.0_20260102-$nc_anchor-$nc_born nc_began=$nc_born
     # the runtime passes these, too
     for nc_name in http_proxy HTTP_PROXY https_proxy HTTPS_PROXY no_proxy NO_PROXY all_proxy ALL_PROXY ftp_proxy FTP_PROXY; do
