@@ -158,51 +158,89 @@ def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: W
     shutil.rmtree(warm.place, ignore_errors=True) if not warm.holders() else warm.wait_for_end()
 
 
+def test_a_killed_holder_takes_no_command_along(warm: Warm) -> None:
+    script = """
+    heat; nc_held=$(held); smallsh -c 'sleep 5; head -n 1 /README.md' & sleep 0.5
+    pkill -9 -u $(id -u) -f 'containers/.*/holder[.]sh '; wait $!; sleep 4
+    [ -e /proc/$nc_held ] || echo the container ended with its last command
+    """
+    assert warm.session(script).splitlines() == ["# small", "the container ended with its last command"]
+    shutil.rmtree(warm.place)
+
+
 @pytest.mark.parametrize("fault", ["time", "owner", "nobody"])
 def test_what_is_no_holder_of_the_callers_is_never_entered(fault: str, warm: Warm) -> None:
     changes = {
         # a process of the same number that began at another time
-        "time": "sed -i 's/nc_held_born=[0-9]*/nc_held_born=1/' $D/state",
+        "time": "s/nc_held_born=[0-9]*/nc_held_born=1/",
         # a process of somebody else's, with its right time
-        "owner": "read -r stat </proc/1/stat; set -- ${stat##*) }; shift 19;"
-        " sed -i \"s/^nc_held=.*/nc_held='1'/; s/nc_held_born=[0-9]*/nc_held_born=$1/\" $D/state",
-        "nobody": "sed -i 's/^nc_held=.*/nc_held=999999999/' $D/state",
+        "owner": "s/^nc_held=.*/nc_held='1'/; s/nc_held_born=[0-9]*/nc_held_born=$1/",
+        "nobody": "s/^nc_held=.*/nc_held=999999999/",
     }
     script = f"""
     heat; D=$(ls -d {warm.place}/*.1); cp $D/state ~/state
-    {changes[fault]}
+    read -r stat </proc/1/stat; set -- ${{stat##*) }}; shift 19
+    sed "{changes[fault]}" ~/state >$D/state  # in place, since its holder has it open
     is_warm && echo entered; smallargs x
-    cp ~/state $D/state 2>/dev/null; rm -f ~/state
+    cp ~/state $D/state 2>/dev/null; is_warm && echo warm; rm -f ~/state
     """
-    assert warm.session(script) == "<x>\n"
+    assert warm.session(script) == "<x>\nwarm\n"
     warm.wait_for_end()
 
 
-def test_only_a_state_of_the_callers_own_is_taken_whatever_its_name_leads_to(warm: Warm, tmp_path: Path) -> None:
-    """Where the place is in /tmp, others may exchange what a name leads to between any two looks at it."""
-    if not warm.user.root:
-        pytest.skip("makes a file of root's, so it runs as root only")
-    header, home = f"# holder of {RELEASE}\n", warm.user.home
-    files = {
-        "foreign": header + "echo pwned\n",  # somebody else's, and open to all
-        "script": "# a script of the user's own\necho pwned\n",
-        "own": header + "echo taken\n",
-    }
-    for name, text in files.items():
-        (home / name).write_text(text)
-        (home / name).chmod(0o644)
-        if name != "foreign":
-            os.chown(home / name, warm.uid, -1)
-    (home / "link").symlink_to(home / "foreign")
+def test_only_a_state_that_a_holder_of_the_callers_own_has_open_is_taken(warm: Warm) -> None:
+    """Others may exchange what a name in /tmp leads to, and mount what shows files of anybody's there (FUSE)."""
     script = f"""
     eval "$(sed -n '/^take() /,/^}}/p' '{warm.release}/warm.sh')"
-    for name in foreign script link missing own; do take ~/$name || echo not $name; done
+    nc_place=$HOME/holders; mkdir -p "$nc_place/below"; cd "$nc_place"; touch own unheld script elsewhere fd5
+    hold() {{ (cd "$2" && exec sleep 20 6<"$nc_place/$1") >/dev/null & }}
+    state() {{ printf '%s\n' "# holder of {RELEASE} $1" "echo taken" >$2; }}
+    hold own . && state $! own && state $! unheld && own=$!; ln -s own link
+    (exec sleep 20 5<fd5) >/dev/null & state $! fd5; five=$!
+    hold elsewhere below && state $! elsewhere; below=$!
+    hold script . && echo "echo taken" >script; script=$!
+    state "self/../$own" words; state "" nobody; state 1 init; sleep 0.3
+    for name in own link unheld fd5 elsewhere script words nobody init missing; do take $name || echo not $name; done
+    kill $own $five $below $script; sleep 0.2; take own || echo not any more; cd; rm -r "$nc_place"
+    """
+    lines = ["taken", "taken", *(f"not {name}" for name in ("unheld", "fd5", "elsewhere", "script"))]
+    lines += ["not words", "not nobody", "not init", "not missing", "not any more"]
+    for shell in ("dash", "bash", "busybox sh"):
+        assert warm.user.run([*shell.split(), "-c", script]).stdout.decode().splitlines() == lines, shell
+
+
+def test_places_of_sites_whose_directories_hand_their_group_down(warm: Warm) -> None:
+    script = """
+    mkdir ~/scratch; chmod 2700 ~/scratch; export XDG_RUNTIME_DIR=$HOME/scratch; heat; is_warm && echo warm
+    mkdir ~/scratch/cwd; cd ~/scratch/cwd; XDG_RUNTIME_DIR=. smallhello; sleep 0.5; ls; cd ~; rm -r scratch
+    """
+    assert warm.session(script).splitlines() == ["warm", "hello"]
+    warm.wait_for_end()
+
+
+def test_a_call_that_was_stopped_while_its_holder_ended_does_not_enter(warm: Warm) -> None:
+    script = f"""
+    eval "$(sed -n '/^tell() /,/^}}/p' '{warm.release}/warm.sh')"
+    nc_dir=$HOME/told; mkdir "$nc_dir"; touch "$nc_dir/used"
+    (exec sleep 20 5<"$nc_dir/used") >/dev/null & nc_held_holder=$!; sleep 0.3
+    tell in time && echo told; printf() {{ mv "$nc_dir" "$nc_dir.ending"; command printf "$@"; }}
+    tell late || echo late; kill $nc_held_holder; cat "$nc_dir.ending/used"; rm -r "$nc_dir.ending"
     """
     for shell in ("dash", "bash", "busybox sh"):
         done = warm.user.run([*shell.split(), "-c", script])
-        assert done.stdout.decode().splitlines() == ["not foreign", "not script", "not link", "not missing", "taken"]
-    for name in (*files, "link"):
-        (home / name).unlink()
+        assert done.stdout.decode().splitlines() == ["told", "late", "in", "late"], shell
+
+
+def test_a_holder_works_in_no_place_that_is_a_mount(warm: Warm) -> None:
+    """Who may mount (FUSE, allow_other) could show a directory of the caller's, and other files at each look."""
+    script = f"""
+    mkdir -m 700 ~/run/holders && mount -t tmpfs -o mode=700 tmpfs ~/run/holders
+    mkdir ~/run/holders/{RELEASE}-1-1.lock
+    NEUROCOMMAND_KEY=k sh '{warm.release}/holder.sh' ~/run/holders {RELEASE}-1-1 60 / '{warm.release}' touch ~/started
+    echo $?; ls -d ~/started ~/run/holders/*/* 2>/dev/null; umount ~/run/holders; rmdir ~/run/holders
+    """
+    done = warm.user.run(["unshare", "-rm", "sh", "-c", script])
+    assert (done.stdout, done.stderr) == (b"1\n", b"")
 
 
 def test_a_replaced_image_is_not_entered_any_more(warm: Warm) -> None:
@@ -311,6 +349,26 @@ def test_a_limit_of_file_sizes_ends_no_call(warm: Warm) -> None:
     warm.wait_for_end()
 
 
+def test_where_nothing_can_be_written_any_more_commands_keep_their_image(warm: Warm) -> None:
+    script = """
+    heat; D=$(echo "$XDG_RUNTIME_DIR"/neurocommand/*.1)
+    smallsh -c 'sleep 7; head -n 1 /README.md' & sleep 0.5
+    chmod 500 "$D"; echo stale >>"$D/used"; sleep 4; chmod 700 "$XDG_RUNTIME_DIR"/neurocommand/*; wait $!
+    """
+    assert warm.session(script) == "# small\n"
+    warm.wait_for_end()
+
+
+def test_a_holder_whose_directory_is_gone_ends_after_its_commands(warm: Warm) -> None:
+    script = """
+    heat; smallsh -c 'sleep 7; head -n 1 /README.md' & sleep 0.5
+    rm -r "$XDG_RUNTIME_DIR"/neurocommand/*; heat; is_warm && echo another; wait $!; sleep 4
+    pgrep -u $(id -u) -f 'containers/.*/holder[.]sh ' | wc -l
+    """
+    assert warm.session(script).splitlines() == ["another", "# small", "1"]
+    warm.wait_for_end()
+
+
 def test_what_is_remembered_of_calls_does_not_grow_for_ever(warm: Warm) -> None:
     script = """
     heat; used=$(echo "$XDG_RUNTIME_DIR"/neurocommand/*/used); seq -f "0 %g" 5000 >>"$used"
@@ -339,6 +397,54 @@ def test_a_container_that_could_not_be_started_once_is_tried_again_after_a_while
     assert not (place / "failing").exists()
     warm.wait_for_end()
     shutil.rmtree(place)
+
+
+def test_a_container_of_another_mount_namespace_is_not_entered(warm: Warm) -> None:
+    script = """
+    mkdir -p ~/A ~/B; echo A >~/A/f; echo B >~/B/f; cd /tmp
+    inside() { mount --bind ~/B ~/A; heat; smallsh -c 'cat ~/A/f'; is_warm && echo warm; }
+    export -f inside heat is_warm
+    unshare --user --map-current-user --keep-caps --mount bash -c inside
+    smallsh -c 'cat ~/A/f'; is_warm || echo cold; rm -r ~/A ~/B
+    """
+    assert warm.session(script).splitlines() == ["B", "warm", "A", "cold"]
+    warm.wait_for_end()
+
+
+def test_a_container_whose_environment_no_shell_can_have_is_started_once(warm: Warm) -> None:
+    script = """
+    mkdir ~/counted; ln -s "$(command -v apptainer)" ~/counted/real
+    printf '#!/bin/sh\necho "$*" >>~/counted/log\nexec ~/counted/real "$@"\n' >~/counted/apptainer
+    chmod +x ~/counted/apptainer; PATH="$HOME/counted:$PATH"; export APPTAINERENV_BASH_X=1
+    for n in 1 2 3; do smallhello; sleep 2; done; grep -c nc_end ~/counted/log; rm -r ~/counted
+    """
+    assert warm.session(script).splitlines() == ["hello", "hello", "hello", "1"]
+    warm.wait_for_end()
+
+
+def test_a_holder_whose_directory_goes_while_its_container_starts_gives_up_at_once(warm: Warm) -> None:
+    script = """
+    mkdir ~/slow; touch ~/slow/failing; ln -s "$(command -v apptainer)" ~/slow/real
+    echo '#!/bin/sh
+    case "$*" in *nc_end*) rm ~/slow/failing 2>/dev/null && rm -r ~/run/neurocommand/*.1 && cat >/dev/null && exit ;; esac
+    exec ~/slow/real "$@"' >~/slow/apptainer; chmod +x ~/slow/apptainer; PATH="$HOME/slow:$PATH"
+    smallhello; sleep 1; [ ! -e ~/slow/failing ] && heat && echo warm; rm -r ~/slow
+    """
+    assert warm.session(script).splitlines() == ["hello", "warm"]
+    warm.wait_for_end()
+
+
+def test_a_link_to_nowhere_on_the_images_path_hides_no_program(warm: Warm) -> None:
+    script = """
+    mkdir ~/first; ln -s /nowhere ~/first/smallhello; ln -s /bin/busybox ~/first/smallwords
+    export APPTAINERENV_PREPEND_PATH=$HOME/first; heat; smallhello; echo $?; is_warm && echo warm
+    nc_held=$(held); eval "$(sed -n '/^find_program() /,/^}/p' "$(dirname "$(command -v smallhello)")/../warm.sh")"
+    nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:/bin
+    for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done; rm -r ~/first
+    """
+    links = [f"{warm.user.home}/first/{name}" for name in ("smallhello", "smallwords")]
+    assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh"]
+    warm.wait_for_end()
 
 
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
@@ -423,6 +529,16 @@ def test_options_of_the_manifest_that_are_a_calls_own_keep_it_cold(warm: Warm) -
     finally:
         warm.write(WrapperSettings())
     assert not warm.holders()
+
+
+def test_programs_of_the_host_may_be_in_a_directory_of_any_name(warm: Warm) -> None:
+    script = """
+    D="$HOME/it's a bin;x"; mkdir -p "$D" bin; printf '#!/bin/sh\necho PWNED >&2\n' | tee bin/env >bin/setpriv
+    for name in env setpriv nsenter; do cp "$(command -v $name)" "$D"; done; chmod +x bin/*
+    PATH="$D:$PATH"; heat; is_warm && echo warm; bash --posix "$(command -v smallargs)" x; rm -r "$D" bin
+    """
+    assert warm.session(script) == "warm\n<x>\n"
+    warm.wait_for_end()
 
 
 def test_under_bash_as_sh_nothing_of_the_callers_environment_comes_along(warm: Warm) -> None:

@@ -6,9 +6,10 @@
 #   holder.sh PLACE SLOT IDLE DIRECTORY IMAGE RUNTIME OPTION...     with the key in NEUROCOMMAND_KEY
 #   holder.sh --unlock SLOT                                         in the place: takes away what a killed one left
 #
-# The container waits on a pipe that this process holds, so it ends with this process however that ends. It has open: 3
-# that pipe, 4 the image, 5 the file to which calls add lines. Others look at 4 and 5 through /proc, so they stay where
-# they are: a shell moves what it closes for a program that it starts.
+# The container waits on a pipe that this process holds, so it ends with this process however that ends, or, where that
+# was killed, with the last command in it. This process has open: 3 that pipe, 4 the image, 5 the file to which calls add
+# lines, 6 its state. Others look at 4 to 6 through /proc, so they stay where they are: a shell moves what it closes for
+# a program that it starts.
 set -f
 umask 077
 nc_newline='
@@ -46,7 +47,9 @@ fi
 
 trap '' HUP INT QUIT TSTP TTIN TTOU
 # All that follows stays in the directory that is judged here, whatever becomes of its name.
-cd -P -- "$1" && [ -O . ] && [ -n "$(find . -maxdepth 0 -perm 700)" ] && [ -d "./$2.lock" ] || exit 1
+cd -P -- "$1" && [ -O . ] && [ -n "$(find . -maxdepth 0 \( -perm 700 -o -perm 2700 \))" ] && [ -d "./$2.lock" ] || exit 1
+# a neighbour's own mount could show a directory of anybody's, and other files at each look
+nc_value=$(stat -c %d .) && [ "$(stat -L -c %d "${1%/*}/")" = "$nc_value" ] || exit 1
 if [ -z "${NEUROCOMMAND_CLOSED-}" ]; then
     born $$ && mkdir "./$2.lock/$$-$nc_born"
 fi
@@ -79,7 +82,8 @@ shift 5
 nc_value=${nc_slot#small_1.0_20260102-} && nc_anchor=${nc_value%-*} nc_anchor_born=${nc_value##*-}
 
 # The first caller's limits are not the holder's; a limit of processor time that cannot be lifted would end it.
-for nc_value in t v n f d; do ulimit -S "-$nc_value" "$(ulimit -H "-$nc_value")" 2>/dev/null; done
+# The number of processes is u in bash, and p in dash.
+for nc_value in t v n f d u p; do ulimit -S "-$nc_value" "$(ulimit -H "-$nc_value")" 2>/dev/null; done
 nc_dir=
 give_up() { # nothing was started
     rm -rf -- "./$nc_slot.lock" ${nc_dir:+"./$nc_dir"}
@@ -120,12 +124,16 @@ for nc_value in 1 2 3 4 5 6 7 8 none; do
         break
     fi
 done
-{ mkfifo -m 600 "./$nc_dir/pipe" && : >"./$nc_dir/used"; } || give_up
-exec 4<"$nc_image" || give_up
+# A redirection of `:` or exec that fails ends a shell, and here all commands in the container with it.
+{ mkfifo -m 600 "./$nc_dir/pipe" && { :; } >"./$nc_dir/used" && [ -r "$nc_image" ]; } || give_up
+exec 4<"$nc_image"
 
 # shellcheck disable=SC2016
 (
-    cd "$nc_start" && exec "$@" "$nc_image" /bin/sh -c 'echo "$$"; read -r nc_end' 4>&-
+    cd "$nc_start" && exec "$@" "$nc_image" /bin/sh -c 'echo "$$"; read -r nc_end
+        while for nc_end in /proc/[0-9]*; do
+            [ "$nc_end" != "/proc/$$" ] && [ "$nc_end/ns/mnt" -ef "/proc/$$/ns/mnt" ] && break
+        done; do sleep 1 || exit; done' 4>&-
 ) <"./$nc_dir/pipe" >"./$nc_dir/process" &
 nc_container=$!
 exec 3>"./$nc_dir/pipe" 5<"./$nc_dir/used"
@@ -180,14 +188,14 @@ write_environment() {
 write_state() { # PROCESS: the holder's, or nothing where calls must stay cold; fails where the disk is full
     born $$
     {
-        printf '# holder of small_1.0_20260102\n' && assign nc_held_key "$nc_key" && assign nc_held "$1" &&
+        printf '# holder of small_1.0_20260102 %s\n' "$$" && assign nc_held_key "$nc_key" && assign nc_held "$1" &&
             printf 'nc_held_holder=%s nc_held_holder_born=%s\n' "$$" "$nc_born" &&
             if [ -n "$1" ]; then
-                printf 'nc_held_born=%s nc_held_wdns=%s nc_held_setpriv=%s nc_held_nsenter=%s nc_held_env=%s\n' \
-                    "$nc_held_born" "$nc_wdns" "$nc_setpriv" "$nc_nsenter" "$(command -v env)" &&
-                    assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
+                printf 'nc_held_born=%s nc_held_wdns=%s\n' "$nc_held_born" "$nc_wdns" &&
+                    assign nc_held_setpriv "$nc_setpriv" && assign nc_held_nsenter "$nc_nsenter" &&
+                    assign nc_held_env "$(command -v env)" && assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
             fi
-    } >"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
+    } >"./$nc_dir/state.new" && exec 6<"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
 }
 
 running() { # prints how many processes are in the container's mount namespace
@@ -200,6 +208,8 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
     until [ -s "./$nc_dir/process" ]; do
         nc_tries=$((nc_tries + 1))
         [ "$nc_tries" -lt 1200 ] || return 1
+        # another node or process namespace may take for dead what it cannot see
+        [ -p "./$nc_dir/pipe" ] || { nc_never='' && return 1; }
         born "$nc_container" || { sleep 0.2 && [ -s "./$nc_dir/process" ]; } || return 1
         sleep 0.05
     done
@@ -207,16 +217,14 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
     read -r nc_held <"./$nc_dir/process"
     born "$nc_held" || return 1
     nc_held_born=$nc_born nc_setpriv=$(command -v setpriv) nc_nsenter=$(command -v nsenter) nc_wdns=yes nc_inner='' nc_path=
+    nc_never=yes
     # a set-uid runtime makes no user namespace, and others cannot be entered
-    if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then
-        nc_never=yes
-        return 1
-    fi
-    case $nc_setpriv$nc_nsenter in *[!A-Za-z0-9_./+-]*) return 1 ;; esac
+    if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then return 1; fi
     nc_one=$(printf '\001')
     if grep -q "$nc_one" "/proc/$nc_held/environ"; then return 1; fi
     tr '\000\n' '\n\001' <"/proc/$nc_held/environ" >"./$nc_dir/pairs" || return 1
     write_environment >"./$nc_dir/environment" || return 1
+    nc_never=
     set -- "$nc_setpriv" --no-new-privs "$nc_nsenter" --target "$nc_held" --user --mount --preserve-credentials
     if ! "$@" --wdns=/ -- /bin/sh -c : 2>/dev/null; then
         nc_wdns=
@@ -248,19 +256,19 @@ if ! { ready && write_state "$nc_held"; }; then
 fi
 rm -rf -- "./$nc_slot.lock" "./$nc_dir/pairs" "./$nc_dir/environment"
 
-nc_callers='' nc_lines=0
+nc_callers='' nc_lines=0 nc_stale=
 is_called() { # reads the lines that were added since: remembers who called, and fails where nobody did
     nc_calls=
     while read -r nc_name nc_value <&5; do
         nc_calls=yes nc_lines=$((nc_lines + 1))
         case $nc_name in
-        stale) : >"./$nc_dir/stale" ;;
+        stale) nc_stale=yes && { :; } >"./$nc_dir/stale" ;;
         *) nc_callers="$nc_callers$nc_name $nc_value$nc_newline" ;;
         esac
     done
     # a line that comes in between is lost, which ends nothing: what runs in the container is counted, too
     if [ "$nc_lines" -gt 4000 ]; then
-        : >"./$nc_dir/used" && exec 5<"./$nc_dir/used"
+        { :; } >"/proc/$$/fd/5" && exec 5<"/proc/$$/fd/5"
         nc_lines=0
     fi
     [ -n "$nc_calls" ]
@@ -274,6 +282,9 @@ has_callers() { # do commands that came in still run, though perhaps in namespac
     unset IFS
     [ -n "$nc_callers" ]
 }
+is_found() { # where its directory was taken away, another holder may have that name by now
+    [ "./$nc_dir/used" -ef "/proc/$$/fd/5" ]
+}
 
 nc_tick=2 nc_unused=0
 [ "$nc_idle" -ge 10 ] || nc_tick=1
@@ -281,11 +292,11 @@ while sleep "$nc_tick"; do
     lives "$nc_held" "$nc_held_born" || break
     if is_called || has_callers; then nc_unused=0; else nc_unused=$((nc_unused + nc_tick)); fi
     has_callers
-    if lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ] && [ ! -e "./$nc_dir/stale" ]; then
+    if lives "$nc_anchor" "$nc_anchor_born" && [ "$nc_unused" -lt "$nc_idle" ] && [ -z "$nc_stale" ] && is_found; then
         continue
     fi
     # From here on no call finds it; one that has just found it needs a moment to enter.
-    mv -- "./$nc_dir" "./$nc_slot.$$.ending" && nc_dir=$nc_slot.$$.ending
+    is_found && mv -- "./$nc_dir" "./$nc_slot.$$.ending" && nc_dir=$nc_slot.$$.ending
     sleep 2
     is_called
     while lives "$nc_held" "$nc_held_born" && { has_callers || [ "$(running)" -gt "$nc_alone" ]; }; do
@@ -295,4 +306,4 @@ while sleep "$nc_tick"; do
 done
 exec 3>&-
 wait "$nc_container"
-rm -rf -- "./$nc_dir"
+if is_found; then rm -rf -- "./$nc_dir"; fi

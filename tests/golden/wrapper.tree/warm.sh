@@ -6,7 +6,7 @@
 # A holder belongs to one user, one session (or task of a Slurm job), one release and one set of options. In its
 # directory <place>/<release>-<process>-<time>.<n>/ stand `state`, to be sourced, and `used`, to which each call adds a
 # line. The place may be in /tmp, where others can put things in the way: so what is read and written is judged once it
-# is open, never by its name.
+# is open, never by its name, and by what the holder's own process has open.
 born() { # PROCESS: sets nc_born to the time at which a living process began; fails where it is dead, or nobody can tell
     nc_born=
     case $1 in '' | 0 | *[!0-9]*) return 1 ;; esac
@@ -24,17 +24,24 @@ lives() { # PROCESS TIME: is the process that began then
     born "$1" && [ "$nc_born" = "$2" ]
 }
 
-take() { # FILE: sources a state, if it is one that the caller's own holder wrote
+take() { # FILE: sources a state, if a holder of the caller's own has it open, and works in the place
+    # its owner says nothing: who may mount (FUSE, allow_other) shows files of anybody's
     {
-        [ -O /proc/self/fd/7 ] && read -r nc_line <&7 && [ "$nc_line" = '# holder of small_1.0_20260102' ] && . /proc/self/fd/7
+        read -r nc_line <&7 && nc_value=${nc_line#"# holder of small_1.0_20260102 "} &&
+            case $nc_value in '' | *[!0-9]*) false ;; esac && [ -O "/proc/$nc_value" ] &&
+            [ "/proc/$nc_value/cwd" -ef "$nc_place" ] && [ /proc/self/fd/7 -ef "/proc/$nc_value/fd/6" ] &&
+            . /proc/self/fd/7
     } 2>/dev/null 7<"$1"
 }
 
 tell() { # WORDS: adds a line to the file that the holder itself has open
     # where the caller's files may not grow that long, the call stays cold, and is not ended by a signal
     trap '' XFSZ
+    # shellcheck disable=SC2094  # its name is looked at only
     {
-        [ /proc/self/fd/7 -ef "/proc/$nc_held_holder/fd/5" ] && printf '%s\n' "$1" >&7
+        # a holder that is ending has moved the file, and reads it once more two seconds later
+        [ /proc/self/fd/7 -ef "/proc/$nc_held_holder/fd/5" ] && printf '%s\n' "$1" >&7 &&
+            [ /proc/self/fd/7 -ef "$nc_dir/used" ]
     } 2>/dev/null 7>>"$nc_dir/used"
     set -- "$?"
     trap - XFSZ
@@ -68,12 +75,21 @@ find_program() { # sets nc_program to the command's path in the container, as th
     # shellcheck disable=SC2086
     set -- $nc_held_path
     IFS=$nc_blanks
+    nc_link=
     for nc_program; do
         nc_program=$nc_program/$nc_command nc_value=/proc/$nc_held/root$nc_program
-        # the target of a link would be looked for outside
-        if [ -h "$nc_value" ] || { [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; }; then return 0; fi
+        if [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; then
+            [ -z "$nc_link" ]
+            return
+        fi
+        # its target was looked for outside: inside, it may be there or not, which matters where there is another one
+        if [ -h "$nc_value" ]; then
+            [ -z "$nc_link" ] || [ "${nc_value%/*}" -ef "/proc/$nc_held/root${nc_link%/*}" ] || return 1
+            nc_link=${nc_link:-$nc_program}
+        fi
     done
-    return 1
+    nc_program=$nc_link
+    [ -n "$nc_program" ]
 }
 
 enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_held
@@ -148,7 +164,9 @@ warm() { # OPTION... IMAGE COMMAND ARGUMENT...
     { born "$nc_anchor" && [ -O "/proc/$nc_anchor" ]; } || lead $nc_status || return 0
     [ "$nc_anchor" != $$ ] || return 0
     nc_place=/tmp/neurocommand-$nc_uid
-    if [ -d "${XDG_RUNTIME_DIR:-/}" ] && [ -O "${XDG_RUNTIME_DIR:-/}" ]; then nc_place=$XDG_RUNTIME_DIR/neurocommand; fi
+    case ${XDG_RUNTIME_DIR-} in
+    /*) if [ -d "$XDG_RUNTIME_DIR" ] && [ -O "$XDG_RUNTIME_DIR" ]; then nc_place=$XDG_RUNTIME_DIR/neurocommand; fi ;;
+    esac
     nc_slot=small_1.0_20260102-$nc_anchor-$nc_born nc_began=$nc_born
     # the runtime passes these, too
     for nc_name in http_proxy HTTP_PROXY https_proxy HTTPS_PROXY no_proxy NO_PROXY all_proxy ALL_PROXY ftp_proxy FTP_PROXY; do
@@ -164,8 +182,9 @@ warm() { # OPTION... IMAGE COMMAND ARGUMENT...
         { [ -f "$nc_dir/state" ] && take "$nc_dir/state" && [ "$nc_held_key" = "$nc_key" ]; } || continue
         # there it is known that calls have to stay cold
         [ -n "$nc_held" ] || return 0
-        # only a holder that lives and is the caller's own
+        # only a holder that lives and is the caller's own; elsewhere the same names may be other directories
         { lives "$nc_held" "$nc_held_born" && [ -O "/proc/$nc_held" ]; } || continue
+        [ "/proc/$nc_held_holder/ns/mnt" -ef /proc/self/ns/mnt ] || continue
         if ! is_current; then
             tell stale
             continue
@@ -181,7 +200,7 @@ warm() { # OPTION... IMAGE COMMAND ARGUMENT...
 }
 
 start() { # OPTION... IMAGE COMMAND ARGUMENT...: has a holder started, by one of all calls that find none
-    for nc_name in setsid setpriv nsenter mkfifo find tr readlink wc; do
+    for nc_name in setsid setpriv nsenter mkfifo find stat tr readlink wc; do
         command -v "$nc_name" >/dev/null || return 0
     done
     [ -d "$nc_place" ] || mkdir -m 700 -- "$nc_place" 2>/dev/null
