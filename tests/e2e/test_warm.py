@@ -158,6 +158,16 @@ def test_a_killed_holder_is_not_entered_and_the_next_call_starts_another(warm: W
     shutil.rmtree(warm.place, ignore_errors=True) if not warm.holders() else warm.wait_for_end()
 
 
+def test_a_killed_holder_takes_no_command_along(warm: Warm) -> None:
+    script = """
+    heat; nc_held=$(held); smallsh -c 'sleep 5; head -n 1 /README.md' & sleep 0.5
+    pkill -9 -u $(id -u) -f 'containers/.*/holder[.]sh '; wait $!; sleep 4
+    [ -e /proc/$nc_held ] || echo the container ended with its last command
+    """
+    assert warm.session(script).splitlines() == ["# small", "the container ended with its last command"]
+    shutil.rmtree(warm.place)
+
+
 @pytest.mark.parametrize("fault", ["time", "owner", "nobody"])
 def test_what_is_no_holder_of_the_callers_is_never_entered(fault: str, warm: Warm) -> None:
     changes = {

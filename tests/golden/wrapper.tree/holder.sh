@@ -6,9 +6,10 @@
 #   holder.sh PLACE SLOT IDLE DIRECTORY IMAGE RUNTIME OPTION...     with the key in NEUROCOMMAND_KEY
 #   holder.sh --unlock SLOT                                         in the place: takes away what a killed one left
 #
-# The container waits on a pipe that this process holds, so it ends with this process however that ends. It has open: 3
-# that pipe, 4 the image, 5 the file to which calls add lines, 6 its state. Others look at 4 to 6 through /proc, so they
-# stay where they are: a shell moves what it closes for a program that it starts.
+# The container waits on a pipe that this process holds, so it ends with this process however that ends, or, where that
+# was killed, with the last command in it. This process has open: 3 that pipe, 4 the image, 5 the file to which calls add
+# lines, 6 its state. Others look at 4 to 6 through /proc, so they stay where they are: a shell moves what it closes for
+# a program that it starts.
 set -f
 umask 077
 nc_newline='
@@ -81,7 +82,8 @@ shift 5
 nc_value=${nc_slot#small_1.0_20260102-} && nc_anchor=${nc_value%-*} nc_anchor_born=${nc_value##*-}
 
 # The first caller's limits are not the holder's; a limit of processor time that cannot be lifted would end it.
-for nc_value in t v n f d; do ulimit -S "-$nc_value" "$(ulimit -H "-$nc_value")" 2>/dev/null; done
+# The number of processes is u in bash, and p in dash.
+for nc_value in t v n f d u p; do ulimit -S "-$nc_value" "$(ulimit -H "-$nc_value")"; done 2>/dev/null
 nc_dir=
 give_up() { # nothing was started
     rm -rf -- "./$nc_slot.lock" ${nc_dir:+"./$nc_dir"}
@@ -128,7 +130,12 @@ exec 4<"$nc_image"
 
 # shellcheck disable=SC2016
 (
-    cd "$nc_start" && exec "$@" "$nc_image" /bin/sh -c 'echo "$$"; read -r nc_end' 4>&-
+    cd "$nc_start" && exec "$@" "$nc_image" /bin/sh -c '
+        [ "/proc/$0/ns/mnt" -ef "/proc/$$/ns/mnt" ] && nc_own=no || nc_own=yes
+        echo "$$"; read -r nc_end
+        while [ "$nc_own" = yes ] && for nc_end in /proc/[0-9]*; do
+            [ "$nc_end" != "/proc/$$" ] && [ "$nc_end/ns/mnt" -ef "/proc/$$/ns/mnt" ] && break
+        done; do sleep 1 || exit; done' "$$" 4>&-
 ) <"./$nc_dir/pipe" >"./$nc_dir/process" &
 nc_container=$!
 exec 3>"./$nc_dir/pipe" 5<"./$nc_dir/used"
