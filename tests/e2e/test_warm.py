@@ -218,6 +218,19 @@ def test_places_of_sites_whose_directories_hand_their_group_down(warm: Warm) -> 
     warm.wait_for_end()
 
 
+def test_a_call_that_was_stopped_while_its_holder_ended_does_not_enter(warm: Warm) -> None:
+    script = f"""
+    eval "$(sed -n '/^tell() /,/^}}/p' '{warm.release}/warm.sh')"
+    nc_dir=$HOME/told; mkdir "$nc_dir"; touch "$nc_dir/used"
+    (exec sleep 20 5<"$nc_dir/used") >/dev/null & nc_held_holder=$!; sleep 0.3
+    tell in time && echo told; printf() {{ mv "$nc_dir" "$nc_dir.ending"; command printf "$@"; }}
+    tell late || echo late; kill $nc_held_holder; cat "$nc_dir.ending/used"; rm -r "$nc_dir.ending"
+    """
+    for shell in ("dash", "bash", "busybox sh"):
+        done = warm.user.run([*shell.split(), "-c", script])
+        assert done.stdout.decode().splitlines() == ["told", "late", "in", "late"], shell
+
+
 def test_a_holder_works_in_no_place_that_is_a_mount(warm: Warm) -> None:
     """Who may mount (FUSE, allow_other) could show a directory of the caller's, and other files at each look."""
     script = f"""

@@ -37,8 +37,11 @@ take() { # FILE: sources a state, if a holder of the caller's own has it open, a
 tell() { # WORDS: adds a line to the file that the holder itself has open
     # where the caller's files may not grow that long, the call stays cold, and is not ended by a signal
     trap '' XFSZ
+    # shellcheck disable=SC2094  # its name is looked at only
     {
-        [ /proc/self/fd/7 -ef "/proc/$nc_held_holder/fd/5" ] && printf '%s\n' "$1" >&7
+        # a holder that is ending has moved the file, and reads it once more two seconds later
+        [ /proc/self/fd/7 -ef "/proc/$nc_held_holder/fd/5" ] && printf '%s\n' "$1" >&7 &&
+            [ /proc/self/fd/7 -ef "$nc_dir/used" ]
     } 2>/dev/null 7>>"$nc_dir/used"
     set -- "$?"
     trap - XFSZ
