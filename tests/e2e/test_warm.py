@@ -422,6 +422,19 @@ def test_a_container_whose_environment_no_shell_can_have_is_started_once(warm: W
     warm.wait_for_end()
 
 
+def test_a_holder_whose_directory_goes_while_its_container_starts_gives_up_at_once(warm: Warm) -> None:
+    script = """
+    mkdir ~/slow; touch ~/slow/failing; ln -s "$(command -v apptainer)" ~/slow/real
+    echo '#!/bin/sh
+    case "$*" in *nc_end*) rm ~/slow/failing 2>/dev/null && rm -r ~/run/neurocommand/*.1 && cat >/dev/null &&
+    exit ;; esac
+    exec ~/slow/real "$@"' >~/slow/apptainer; chmod +x ~/slow/apptainer; PATH="$HOME/slow:$PATH"
+    smallhello; sleep 1; [ ! -e ~/slow/failing ] && heat && echo warm; rm -r ~/slow
+    """
+    assert warm.session(script).splitlines() == ["hello", "warm"]
+    warm.wait_for_end()
+
+
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
     place = Path(f"/dev/shm/neurocommand-test-{os.getpid()}")
     for name in ("one", "two"):

@@ -210,6 +210,8 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
     until [ -s "./$nc_dir/process" ]; do
         nc_tries=$((nc_tries + 1))
         [ "$nc_tries" -lt 1200 ] || return 1
+        # another node or process namespace may take for dead what it cannot see
+        [ -p "./$nc_dir/pipe" ] || { nc_never='' && return 1; }
         born "$nc_container" || { sleep 0.2 && [ -s "./$nc_dir/process" ]; } || return 1
         sleep 0.05
     done
