@@ -435,6 +435,19 @@ def test_a_holder_whose_directory_goes_while_its_container_starts_gives_up_at_on
     warm.wait_for_end()
 
 
+def test_a_link_to_nowhere_on_the_images_path_hides_no_program(warm: Warm) -> None:
+    script = """
+    mkdir ~/first; ln -s /nowhere ~/first/smallhello; ln -s /bin/busybox ~/first/smallwords
+    export APPTAINERENV_PREPEND_PATH=$HOME/first; heat; smallhello; echo $?; is_warm && echo warm
+    nc_held=$(held); eval "$(sed -n '/^find_program() /,/^}/p' "$(dirname "$(command -v smallhello)")/../warm.sh")"
+    nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:/bin
+    for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done; rm -r ~/first
+    """
+    links = [f"{warm.user.home}/first/{name}" for name in ("smallhello", "smallwords")]
+    assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh"]
+    warm.wait_for_end()
+
+
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
     place = Path(f"/dev/shm/neurocommand-test-{os.getpid()}")
     for name in ("one", "two"):

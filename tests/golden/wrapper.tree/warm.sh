@@ -75,12 +75,21 @@ find_program() { # sets nc_program to the command's path in the container, as th
     # shellcheck disable=SC2086
     set -- $nc_held_path
     IFS=$nc_blanks
+    nc_link=
     for nc_program; do
         nc_program=$nc_program/$nc_command nc_value=/proc/$nc_held/root$nc_program
-        # the target of a link would be looked for outside
-        if [ -h "$nc_value" ] || { [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; }; then return 0; fi
+        if [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; then
+            [ -z "$nc_link" ]
+            return
+        fi
+        # its target was looked for outside: inside, it may be there or not, which matters where there is another one
+        if [ -h "$nc_value" ]; then
+            [ -z "$nc_link" ] || [ "${nc_value%/*}" -ef "/proc/$nc_held/root${nc_link%/*}" ] || return 1
+            nc_link=${nc_link:-$nc_program}
+        fi
     done
-    return 1
+    nc_program=$nc_link
+    [ -n "$nc_program" ]
 }
 
 enter() { # ARGUMENT...: becomes the command in the namespaces of process nc_held
