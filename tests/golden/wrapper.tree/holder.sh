@@ -96,13 +96,13 @@ for nc_value in /etc/cvmfs/repositories.d/*/server.conf; do [ ! -e "$nc_value" ]
 # What holders of this release left that were killed, or whose session is over.
 for nc_old in small_1.0_20260102-[0-9]*-[0-9]*.[1-8] small_1.0_20260102-[0-9]*-[0-9]*.ending; do
     if [ ! -d "./$nc_old" ] || [ -h "./$nc_old" ]; then continue; fi
-    nc_held=none nc_held_holder='' nc_held_holder_born=
+    nc_held_holder='' nc_held_holder_born=
     [ ! -f "./$nc_old/state" ] || . "./$nc_old/state"
     if lives "$nc_held_holder" "$nc_held_holder_born"; then continue; fi
     nc_name=${nc_old#small_1.0_20260102-} && nc_name=${nc_name%%.*}
     if lives "${nc_name%-*}" "${nc_name##*-}"; then
-        # it is known there that calls have to stay cold; or another session is just about to have one started
-        if [ -z "$nc_held" ] || [ "$nc_name" != "$nc_anchor-$nc_anchor_born" ]; then continue; fi
+        # another session may be just about to have one started
+        if [ "$nc_name" != "$nc_anchor-$nc_anchor_born" ]; then continue; fi
     fi
     rm -rf -- "./$nc_old"
 done
