@@ -451,11 +451,21 @@ def test_a_link_to_nowhere_on_the_images_path_hides_no_program(warm: Warm) -> No
     mkdir ~/first; ln -s /nowhere ~/first/smallhello; ln -s /bin/busybox ~/first/smallwords
     export APPTAINERENV_PREPEND_PATH=$HOME/first; heat; smallhello; echo $?; is_warm && echo warm
     nc_held=$(held); eval "$(sed -n '/^find_program() /,/^}/p' "$(dirname "$(command -v smallhello)")/../warm.sh")"
-    nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:/bin
+    nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:$HOME/first:/bin:/bin:
     for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done; rm -r ~/first
     """
     links = [f"{warm.user.home}/first/{name}" for name in ("smallhello", "smallwords")]
     assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh"]
+    warm.wait_for_end()
+
+
+def test_a_directory_of_the_images_path_may_be_a_link_that_leads_elsewhere_outside(warm: Warm) -> None:
+    script = """
+    mkdir ~/real; printf '#!/bin/sh\necho real\n' >~/real/smallhello; chmod +x ~/real/smallhello
+    ln -s /opt/inner ~/first; export APPTAINER_BINDPATH=$HOME/real:/opt/inner APPTAINERENV_PREPEND_PATH=$HOME/first
+    NEUROCOMMAND_WARM=0 smallhello; heat; smallhello; is_warm && echo warm; rm -r ~/real ~/first
+    """
+    assert warm.session(script).splitlines() == ["real", "real", "warm"]
     warm.wait_for_end()
 
 

@@ -232,6 +232,9 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
         nc_wdns=
         "$@" -- /bin/sh -c : 2>/dev/null || return 1
     fi
+    # shellcheck disable=SC2016
+    nc_path=$("$@" ${nc_wdns:+--wdns=/} -- /bin/sh -c 'set -f; IFS=:; for d in $0; do
+        (cd -P -- "$d/" && printf "%s:%s:" "$d" "${PWD%/}") || printf "%s:%s:" "$d" "$d"; done' "$nc_path" 2>/dev/null)
     if [ -n "$nc_inner" ] || [ -z "$nc_wdns" ]; then
         # shellcheck disable=SC2016
         nc_inner='cd -P -- "$NEUROCOMMAND_PWD" && unset NEUROCOMMAND_PWD OLDPWD; '"$nc_inner"'exec "$@"'
