@@ -422,14 +422,17 @@ def test_what_a_killed_holder_remembered_is_forgotten(warm: Warm) -> None:
     warm.wait_for_end()
 
 
-def test_a_container_whose_environment_no_shell_can_have_is_started_once(warm: Warm) -> None:
+@pytest.mark.parametrize("cause", ["APPTAINERENV_BASH_X=1", "NSENTER=1"], ids=["environment", "nsenter"])
+def test_a_container_that_no_call_can_enter_is_started_once(cause: str, warm: Warm) -> None:
+    """An environment that no shell can have, or a host that lets nobody in."""
     script = """
     mkdir ~/counted; ln -s "$(command -v apptainer)" ~/counted/real
     printf '#!/bin/sh\necho "$*" >>~/counted/log\nexec ~/counted/real "$@"\n' >~/counted/apptainer
-    chmod +x ~/counted/apptainer; PATH="$HOME/counted:$PATH"; export APPTAINERENV_BASH_X=1
-    for n in 1 2 3; do smallhello; sleep 2; done; grep -c nc_end ~/counted/log; rm -r ~/counted
+    printf '#!/bin/sh\nexit 1\n' >~/counted/nsenter; [ "${cause#NSENTER}" = "$cause" ] || chmod +x ~/counted/nsenter
+    chmod +x ~/counted/apptainer; PATH="$HOME/counted:$PATH"; export "$cause"
+    for n in 1 2 3; do smallhello; sleep 2; done; grep -c 'read -r nc_end' ~/counted/log; rm -r ~/counted
     """
-    assert warm.session(script).splitlines() == ["hello", "hello", "hello", "1"]
+    assert warm.session(f"cause={cause}\n{script}").splitlines() == ["hello", "hello", "hello", "1"]
     warm.wait_for_end()
 
 

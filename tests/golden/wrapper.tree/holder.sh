@@ -195,7 +195,8 @@ write_state() { # PROCESS: the holder's, or nothing where calls must stay cold; 
             if [ -n "$1" ]; then
                 printf 'nc_held_born=%s nc_held_wdns=%s\n' "$nc_held_born" "$nc_wdns" &&
                     assign nc_held_setpriv "$nc_setpriv" && assign nc_held_nsenter "$nc_nsenter" &&
-                    assign nc_held_env "$(command -v env)" && assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
+                    assign nc_held_env "$(command -v env)" && assign nc_held_path "$nc_path" &&
+                    assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
             fi
     } >"./$nc_dir/state.new" && exec 6<"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
 }
@@ -205,7 +206,7 @@ running() { # prints how many processes are in the container's mount namespace
         wc -l
 }
 
-ready() { # waits for the container, and sees that it can be entered; sets nc_never where no later one could be
+ready() { # waits for the container, and sees that it can be entered; sets nc_never where it cannot
     nc_tries=0 nc_never=yes
     until [ -s "./$nc_dir/process" ]; do
         nc_tries=$((nc_tries + 1))
@@ -215,18 +216,15 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
         born "$nc_container" || { sleep 0.2 && [ -s "./$nc_dir/process" ]; } || return 1
         sleep 0.05
     done
-    nc_never=
     read -r nc_held <"./$nc_dir/process"
     born "$nc_held" || return 1
     nc_held_born=$nc_born nc_setpriv=$(command -v setpriv) nc_nsenter=$(command -v nsenter) nc_wdns=yes nc_inner='' nc_path=
-    nc_never=yes
     # a set-uid runtime makes no user namespace, and others cannot be entered
     if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then return 1; fi
     nc_one=$(printf '\001')
     if grep -q "$nc_one" "/proc/$nc_held/environ"; then return 1; fi
     tr '\000\n' '\n\001' <"/proc/$nc_held/environ" >"./$nc_dir/pairs" || return 1
     write_environment >"./$nc_dir/environment" || return 1
-    nc_never=
     set -- "$nc_setpriv" --no-new-privs "$nc_nsenter" --target "$nc_held" --user --mount --preserve-credentials
     if ! "$@" --wdns=/ -- /bin/sh -c : 2>/dev/null; then
         nc_wdns=
@@ -241,7 +239,7 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
     fi
     nc_namespace=$(readlink "/proc/$nc_held/ns/mnt")
     nc_namespace=${nc_namespace#mnt:?} && nc_namespace=${nc_namespace%?}
-    nc_alone=$(running)
+    nc_alone=$(running) nc_never=
 }
 
 if ! { ready && write_state "$nc_held"; }; then
