@@ -413,7 +413,8 @@ def test_a_container_of_another_mount_namespace_is_not_entered(warm: Warm) -> No
 
 def test_what_a_killed_holder_remembered_is_forgotten(warm: Warm) -> None:
     script = """
-    export APPTAINERENV_BASH_X=1; smallhello
+    mkdir -p "$XDG_RUNTIME_DIR"/neurocommand; chmod 700 "$XDG_RUNTIME_DIR"/neurocommand
+    mkdir "$XDG_RUNTIME_DIR"/neurocommand/small_1.0_20260102-1-1.lock; export APPTAINERENV_BASH_X=1; smallhello
     for n in $(seq 50); do grep -qs "^nc_held=''" "$XDG_RUNTIME_DIR"/neurocommand/*/state && break; sleep 0.1; done
     pkill -9 -u $(id -u) -f 'containers/.*/holder[.]sh '; sleep 0.5; first=$(echo "$XDG_RUNTIME_DIR"/neurocommand/*.1)
     before=$(head -n 1 "$first/state"); smallhello; sleep 2; [ "$(head -n 1 "$first/state")" = "$before" ] || echo anew

@@ -94,8 +94,8 @@ give_up() { # nothing was started
 set +f
 for nc_value in /etc/cvmfs/repositories.d/*/server.conf; do [ ! -e "$nc_value" ] || give_up; done
 # What holders of this release left that were killed, or whose session is over.
-for nc_old in small_1.0_20260102-[0-9]*-[0-9]*.[1-8] small_1.0_20260102-[0-9]*-[0-9]*.ending; do
-    if [ ! -d "./$nc_old" ] || [ -h "./$nc_old" ]; then continue; fi
+for nc_old in small_1.0_20260102-[0-9]*-[0-9]*.[1-8] small_1.0_20260102-[0-9]*-[0-9]*.ending small_1.0_20260102-[0-9]*-[0-9]*.lock; do
+    if [ ! -d "./$nc_old" ] || [ -h "./$nc_old" ] || [ "$nc_old" = "$nc_slot.lock" ]; then continue; fi
     nc_held_holder='' nc_held_holder_born=
     [ ! -f "./$nc_old/state" ] || . "./$nc_old/state"
     if lives "$nc_held_holder" "$nc_held_holder_born"; then continue; fi
