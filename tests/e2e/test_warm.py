@@ -456,10 +456,14 @@ def test_a_link_to_nowhere_on_the_images_path_hides_no_program(warm: Warm) -> No
     export APPTAINERENV_PREPEND_PATH=$HOME/first; heat; smallhello; echo $?; is_warm && echo warm
     nc_held=$(held); eval "$(sed -n '/^find_program() /,/^}/p' "$(dirname "$(command -v smallhello)")/../warm.sh")"
     nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:$HOME/first:/bin:/bin:
-    for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done; rm -r ~/first
+    for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done
+    # two names of one directory: it is called by the first
+    nc_held_path=$HOME/first:$HOME/first:$HOME/./first:$HOME/first:; nc_command=smallhello
+    find_program && echo "$nc_program"
+    rm -r ~/first
     """
     links = [f"{warm.user.home}/first/{name}" for name in ("smallhello", "smallwords")]
-    assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh"]
+    assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh", links[0]]
     warm.wait_for_end()
 
 

@@ -86,8 +86,9 @@ find_program() { # sets nc_program to the command's path in the container, as th
         fi
         # such a program may be there inside, or not, which matters where there is another one
         if [ -h "$nc_value" ]; then
-            [ -z "$nc_link" ] || [ "$nc_to" -ef "${nc_link_value%/*}" ] || return 1
-            nc_link=$nc_program nc_link_value=$nc_value
+            [ -z "$nc_link" ] || [ "$nc_to" -ef "$nc_link_to" ] || return 1
+            [ -n "$nc_link" ] || nc_link_to=$nc_to
+            nc_link=${nc_link:-$nc_program}
         fi
     done
     nc_program=$nc_link
