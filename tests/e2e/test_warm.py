@@ -411,14 +411,69 @@ def test_a_container_of_another_mount_namespace_is_not_entered(warm: Warm) -> No
     warm.wait_for_end()
 
 
-def test_a_container_whose_environment_no_shell_can_have_is_started_once(warm: Warm) -> None:
+def test_what_a_killed_holder_remembered_is_forgotten(warm: Warm) -> None:
+    script = """
+    mkdir -p "$XDG_RUNTIME_DIR"/neurocommand; chmod 700 "$XDG_RUNTIME_DIR"/neurocommand
+    mkdir "$XDG_RUNTIME_DIR"/neurocommand/small_1.0_20260102-1-1.lock; export APPTAINERENV_BASH_X=1; smallhello
+    for n in $(seq 50); do grep -qs "^nc_held=''" "$XDG_RUNTIME_DIR"/neurocommand/*/state && break; sleep 0.1; done
+    pkill -9 -u $(id -u) -f 'containers/.*/holder[.]sh '; sleep 0.5; first=$(echo "$XDG_RUNTIME_DIR"/neurocommand/*.1)
+    before=$(head -n 1 "$first/state"); smallhello; sleep 2; [ "$(head -n 1 "$first/state")" = "$before" ] || echo anew
+    """
+    assert warm.session(script).splitlines() == ["hello", "hello", "anew"]
+    warm.wait_for_end()
+
+
+@pytest.mark.parametrize("cause", ["APPTAINERENV_BASH_X=1", "NSENTER=1"], ids=["environment", "nsenter"])
+def test_a_container_that_no_call_can_enter_is_started_once(cause: str, warm: Warm) -> None:
+    """An environment that no shell can have, or a host that lets nobody in."""
     script = """
     mkdir ~/counted; ln -s "$(command -v apptainer)" ~/counted/real
     printf '#!/bin/sh\necho "$*" >>~/counted/log\nexec ~/counted/real "$@"\n' >~/counted/apptainer
-    chmod +x ~/counted/apptainer; PATH="$HOME/counted:$PATH"; export APPTAINERENV_BASH_X=1
-    for n in 1 2 3; do smallhello; sleep 2; done; grep -c nc_end ~/counted/log; rm -r ~/counted
+    printf '#!/bin/sh\nexit 1\n' >~/counted/nsenter; [ "${cause#NSENTER}" = "$cause" ] || chmod +x ~/counted/nsenter
+    chmod +x ~/counted/apptainer; PATH="$HOME/counted:$PATH"; export "$cause"
+    for n in 1 2 3; do smallhello; sleep 2; done; grep -c 'read -r nc_end' ~/counted/log; rm -r ~/counted
     """
-    assert warm.session(script).splitlines() == ["hello", "hello", "hello", "1"]
+    assert warm.session(f"cause={cause}\n{script}").splitlines() == ["hello", "hello", "hello", "1"]
+    warm.wait_for_end()
+
+
+def test_a_holder_whose_directory_goes_while_its_container_starts_gives_up_at_once(warm: Warm) -> None:
+    script = """
+    mkdir ~/slow; touch ~/slow/failing; ln -s "$(command -v apptainer)" ~/slow/real
+    echo '#!/bin/sh
+    case "$*" in *nc_end*) rm ~/slow/failing 2>/dev/null && rm -r ~/run/neurocommand/*.1 && cat >/dev/null &&
+    exit ;; esac
+    exec ~/slow/real "$@"' >~/slow/apptainer; chmod +x ~/slow/apptainer; PATH="$HOME/slow:$PATH"
+    smallhello; sleep 1; [ ! -e ~/slow/failing ] && heat && echo warm; rm -r ~/slow
+    """
+    assert warm.session(script).splitlines() == ["hello", "warm"]
+    warm.wait_for_end()
+
+
+def test_a_link_to_nowhere_on_the_images_path_hides_no_program(warm: Warm) -> None:
+    script = """
+    mkdir ~/first; ln -s /nowhere ~/first/smallhello; ln -s /bin/busybox ~/first/smallwords
+    export APPTAINERENV_PREPEND_PATH=$HOME/first; heat; smallhello; echo $?; is_warm && echo warm
+    nc_held=$(held); eval "$(sed -n '/^find_program() /,/^}/p' "$(dirname "$(command -v smallhello)")/../warm.sh")"
+    nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:$HOME/first:/bin:/bin:
+    for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done
+    # two names of one directory: it is called by the first
+    nc_held_path=$HOME/first:$HOME/first:$HOME/./first:$HOME/first:; nc_command=smallhello
+    find_program && echo "$nc_program"
+    rm -r ~/first
+    """
+    links = [f"{warm.user.home}/first/{name}" for name in ("smallhello", "smallwords")]
+    assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh", links[0]]
+    warm.wait_for_end()
+
+
+def test_a_directory_of_the_images_path_may_be_a_link_that_leads_elsewhere_outside(warm: Warm) -> None:
+    script = """
+    mkdir ~/real; printf '#!/bin/sh\necho real\n' >~/real/smallhello; chmod +x ~/real/smallhello
+    ln -s /opt/inner ~/first; export APPTAINER_BINDPATH=$HOME/real:/opt/inner APPTAINERENV_PREPEND_PATH=$HOME/first
+    NEUROCOMMAND_WARM=0 smallhello; heat; smallhello; is_warm && echo warm; rm -r ~/real ~/first
+    """
+    assert warm.session(script).splitlines() == ["real", "real", "warm"]
     warm.wait_for_end()
 
 

@@ -83,7 +83,7 @@ nc_value=${nc_slot#small_1.0_20260102-} && nc_anchor=${nc_value%-*} nc_anchor_bo
 
 # The first caller's limits are not the holder's; a limit of processor time that cannot be lifted would end it.
 # The number of processes is u in bash, and p in dash.
-for nc_value in t v n f d u p; do ulimit -S "-$nc_value" "$(ulimit -H "-$nc_value")" 2>/dev/null; done
+for nc_value in t v n f d u p; do ulimit -S "-$nc_value" "$(ulimit -H "-$nc_value")"; done 2>/dev/null
 nc_dir=
 give_up() { # nothing was started
     rm -rf -- "./$nc_slot.lock" ${nc_dir:+"./$nc_dir"}
@@ -94,15 +94,15 @@ give_up() { # nothing was started
 set +f
 for nc_value in /etc/cvmfs/repositories.d/*/server.conf; do [ ! -e "$nc_value" ] || give_up; done
 # What holders of this release left that were killed, or whose session is over.
-for nc_old in small_1.0_20260102-[0-9]*-[0-9]*.[1-8] small_1.0_20260102-[0-9]*-[0-9]*.ending; do
-    if [ ! -d "./$nc_old" ] || [ -h "./$nc_old" ]; then continue; fi
-    nc_held=none nc_held_holder='' nc_held_holder_born=
+for nc_old in small_1.0_20260102-[0-9]*-[0-9]*.[1-8] small_1.0_20260102-[0-9]*-[0-9]*.ending small_1.0_20260102-[0-9]*-[0-9]*.lock; do
+    if [ ! -d "./$nc_old" ] || [ -h "./$nc_old" ] || [ "$nc_old" = "$nc_slot.lock" ]; then continue; fi
+    nc_held_holder='' nc_held_holder_born=
     [ ! -f "./$nc_old/state" ] || . "./$nc_old/state"
     if lives "$nc_held_holder" "$nc_held_holder_born"; then continue; fi
     nc_name=${nc_old#small_1.0_20260102-} && nc_name=${nc_name%%.*}
     if lives "${nc_name%-*}" "${nc_name##*-}"; then
-        # it is known there that calls have to stay cold; or another session is just about to have one started
-        if [ -z "$nc_held" ] || [ "$nc_name" != "$nc_anchor-$nc_anchor_born" ]; then continue; fi
+        # another session may be just about to have one started
+        if [ "$nc_name" != "$nc_anchor-$nc_anchor_born" ]; then continue; fi
     fi
     rm -rf -- "./$nc_old"
 done
@@ -130,10 +130,12 @@ exec 4<"$nc_image"
 
 # shellcheck disable=SC2016
 (
-    cd "$nc_start" && exec "$@" "$nc_image" /bin/sh -c 'echo "$$"; read -r nc_end
-        while for nc_end in /proc/[0-9]*; do
+    cd "$nc_start" && exec "$@" "$nc_image" /bin/sh -c '
+        [ "/proc/$0/ns/mnt" -ef "/proc/$$/ns/mnt" ] && nc_own=no || nc_own=yes
+        echo "$$"; read -r nc_end
+        while [ "$nc_own" = yes ] && for nc_end in /proc/[0-9]*; do
             [ "$nc_end" != "/proc/$$" ] && [ "$nc_end/ns/mnt" -ef "/proc/$$/ns/mnt" ] && break
-        done; do sleep 1 || exit; done' 4>&-
+        done; do sleep 1 || exit; done' "$$" 4>&-
 ) <"./$nc_dir/pipe" >"./$nc_dir/process" &
 nc_container=$!
 exec 3>"./$nc_dir/pipe" 5<"./$nc_dir/used"
@@ -193,7 +195,8 @@ write_state() { # PROCESS: the holder's, or nothing where calls must stay cold; 
             if [ -n "$1" ]; then
                 printf 'nc_held_born=%s nc_held_wdns=%s\n' "$nc_held_born" "$nc_wdns" &&
                     assign nc_held_setpriv "$nc_setpriv" && assign nc_held_nsenter "$nc_nsenter" &&
-                    assign nc_held_env "$(command -v env)" && assign nc_held_path "$nc_path" && assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
+                    assign nc_held_env "$(command -v env)" && assign nc_held_path "$nc_path" &&
+                    assign nc_held_inner "$nc_inner" && cat "./$nc_dir/environment"
             fi
     } >"./$nc_dir/state.new" && exec 6<"./$nc_dir/state.new" && mv -f -- "./$nc_dir/state.new" "./$nc_dir/state"
 }
@@ -203,7 +206,7 @@ running() { # prints how many processes are in the container's mount namespace
         wc -l
 }
 
-ready() { # waits for the container, and sees that it can be entered; sets nc_never where no later one could be
+ready() { # waits for the container, and sees that it can be entered; sets nc_never where it cannot
     nc_tries=0 nc_never=yes
     until [ -s "./$nc_dir/process" ]; do
         nc_tries=$((nc_tries + 1))
@@ -213,30 +216,30 @@ ready() { # waits for the container, and sees that it can be entered; sets nc_ne
         born "$nc_container" || { sleep 0.2 && [ -s "./$nc_dir/process" ]; } || return 1
         sleep 0.05
     done
-    nc_never=
     read -r nc_held <"./$nc_dir/process"
     born "$nc_held" || return 1
     nc_held_born=$nc_born nc_setpriv=$(command -v setpriv) nc_nsenter=$(command -v nsenter) nc_wdns=yes nc_inner='' nc_path=
-    nc_never=yes
     # a set-uid runtime makes no user namespace, and others cannot be entered
     if [ "/proc/$nc_held/ns/user" -ef /proc/self/ns/user ]; then return 1; fi
     nc_one=$(printf '\001')
     if grep -q "$nc_one" "/proc/$nc_held/environ"; then return 1; fi
     tr '\000\n' '\n\001' <"/proc/$nc_held/environ" >"./$nc_dir/pairs" || return 1
     write_environment >"./$nc_dir/environment" || return 1
-    nc_never=
     set -- "$nc_setpriv" --no-new-privs "$nc_nsenter" --target "$nc_held" --user --mount --preserve-credentials
     if ! "$@" --wdns=/ -- /bin/sh -c : 2>/dev/null; then
         nc_wdns=
         "$@" -- /bin/sh -c : 2>/dev/null || return 1
     fi
+    # shellcheck disable=SC2016
+    nc_path=$("$@" ${nc_wdns:+--wdns=/} -- /bin/sh -c 'set -f; IFS=:; for d in $0; do
+        (cd -P -- "$d/" && printf "%s:%s:" "$d" "${PWD%/}") || printf "%s:%s:" "$d" "$d"; done' "$nc_path" 2>/dev/null)
     if [ -n "$nc_inner" ] || [ -z "$nc_wdns" ]; then
         # shellcheck disable=SC2016
         nc_inner='cd -P -- "$NEUROCOMMAND_PWD" && unset NEUROCOMMAND_PWD OLDPWD; '"$nc_inner"'exec "$@"'
     fi
     nc_namespace=$(readlink "/proc/$nc_held/ns/mnt")
     nc_namespace=${nc_namespace#mnt:?} && nc_namespace=${nc_namespace%?}
-    nc_alone=$(running)
+    nc_alone=$(running) nc_never=
 }
 
 if ! { ready && write_state "$nc_held"; }; then

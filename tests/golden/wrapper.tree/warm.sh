@@ -75,16 +75,19 @@ find_program() { # sets nc_program to the command's path in the container, as th
     # shellcheck disable=SC2086
     set -- $nc_held_path
     IFS=$nc_blanks
+    # of each directory its name, and where it really is: what a link leads to would be looked for outside
     nc_link=
-    for nc_program; do
-        nc_program=$nc_program/$nc_command nc_value=/proc/$nc_held/root$nc_program
+    while [ "$#" -gt 1 ]; do
+        nc_program=$1/$nc_command nc_to=/proc/$nc_held/root$2 && nc_value=$nc_to/$nc_command
+        shift 2
         if [ -x "$nc_value" ] && [ ! -d "$nc_value" ]; then
             [ -z "$nc_link" ]
             return
         fi
-        # its target was looked for outside: inside, it may be there or not, which matters where there is another one
+        # such a program may be there inside, or not, which matters where there is another one
         if [ -h "$nc_value" ]; then
-            [ -z "$nc_link" ] || [ "${nc_value%/*}" -ef "/proc/$nc_held/root${nc_link%/*}" ] || return 1
+            [ -z "$nc_link" ] || [ "$nc_to" -ef "$nc_link_to" ] || return 1
+            [ -n "$nc_link" ] || nc_link_to=$nc_to
             nc_link=${nc_link:-$nc_program}
         fi
     done
