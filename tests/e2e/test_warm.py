@@ -477,31 +477,6 @@ def test_a_directory_of_the_images_path_may_be_a_link_that_leads_elsewhere_outsi
     warm.wait_for_end()
 
 
-def test_a_holder_whose_directory_goes_while_its_container_starts_gives_up_at_once(warm: Warm) -> None:
-    script = """
-    mkdir ~/slow; touch ~/slow/failing; ln -s "$(command -v apptainer)" ~/slow/real
-    echo '#!/bin/sh
-    case "$*" in *nc_end*) rm ~/slow/failing 2>/dev/null && rm -r ~/run/neurocommand/*.1 && cat >/dev/null && exit ;; esac
-    exec ~/slow/real "$@"' >~/slow/apptainer; chmod +x ~/slow/apptainer; PATH="$HOME/slow:$PATH"
-    smallhello; sleep 1; [ ! -e ~/slow/failing ] && heat && echo warm; rm -r ~/slow
-    """
-    assert warm.session(script).splitlines() == ["hello", "warm"]
-    warm.wait_for_end()
-
-
-def test_a_link_to_nowhere_on_the_images_path_hides_no_program(warm: Warm) -> None:
-    script = """
-    mkdir ~/first; ln -s /nowhere ~/first/smallhello; ln -s /bin/busybox ~/first/smallwords
-    export APPTAINERENV_PREPEND_PATH=$HOME/first; heat; smallhello; echo $?; is_warm && echo warm
-    nc_held=$(held); eval "$(sed -n '/^find_program() /,/^}/p' "$(dirname "$(command -v smallhello)")/../warm.sh")"
-    nc_cwd=$PWD nc_blanks=' '; nc_held_path=$HOME/first:/bin
-    for nc_command in smallhello smallwords smallsh sh; do find_program && echo "$nc_program"; done; rm -r ~/first
-    """
-    links = [f"{warm.user.home}/first/{name}" for name in ("smallhello", "smallwords")]
-    assert warm.session(script).splitlines() == ["hello", "0", "warm", *links, "/bin/sh"]
-    warm.wait_for_end()
-
-
 def test_other_options_binds_and_directories_have_holders_of_their_own(warm: Warm) -> None:
     place = Path(f"/dev/shm/neurocommand-test-{os.getpid()}")
     for name in ("one", "two"):
