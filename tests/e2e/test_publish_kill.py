@@ -81,10 +81,13 @@ def killed(site: Site, seconds: float, *, all_of_it: bool) -> None:
     ) as process:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        victims = [process.pid, *(processes(site.stratum.directory) if all_of_it else ())]
-        for victim in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        # until none is left that another one has just started
+        while all_of_it and (victims := list(processes(site.stratum.directory))):
+            for victim in victims:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("all_of_it", [False, True], ids=["the run alone", "everything"])
