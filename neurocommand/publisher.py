@@ -330,7 +330,8 @@ class Publisher:
             CvmfsError, BusyError, RefusedError: it failed.
         """
         answer = self.server.collect(lambda _seconds, _said: None, dry_run=dry_run)
-        if answer.meaning != "done":
+        # the exit code alone tells little
+        if answer.meaning != "done" or "done garbage collecting" not in answer.said:
             raise self._failure("gc", answer)
         return answer.said
 
@@ -369,7 +370,7 @@ class Publisher:
 
     def _failure(self, command: str, answer: Answer) -> NeurocommandError:
         name = self.repository.name
-        text = f"{name}: cvmfs_server {command}: {answer.said or 'it says that it succeeded, but nothing is public'}"
+        text = f"{name}: cvmfs_server {command}: {answer.said or 'it says nothing, and nothing came of it'}"
         kinds = {
             "open": BusyError,
             "publishing": BusyError,

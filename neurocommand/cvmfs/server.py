@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from neurocommand.answers import Answer, understand
+from neurocommand.answers import Answer, next_step, understand
 from neurocommand.cvmfs.repository import Repository
 from neurocommand.errors import CvmfsError
 from neurocommand.process import Outliving
@@ -81,8 +81,18 @@ class Server:
         return self._call("tag", "-a", name, "-m", text, self.repository.name)
 
     def has_tag(self, name: str) -> bool:
-        """Tell whether there is a tag of a name."""
-        return self._call("tag", "-i", name, "-x", self.repository.name).meaning == "done"
+        """Tell whether there is a tag of a name.
+
+        Raises:
+            CvmfsError: that cannot be told.
+        """
+        answer = self._call("tag", "-i", name, "-x", self.repository.name)
+        if answer.meaning != "done" and f"tag '{name}' does not exist" not in answer.said:
+            raise CvmfsError(
+                f"{self.repository.name}: whether there is a tag {name} cannot be told: {answer.said}",
+                next_step(answer.meaning, self.repository.name),
+            )
+        return answer.meaning == "done"
 
     def tags(self) -> str:
         """Return the list of tags, a line each, as ``tag -l -x`` prints it.
